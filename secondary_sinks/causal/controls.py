@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from secondary_sinks.types import Sink, SinkTable, Trace
-from secondary_sinks.types.controls import Control, match_controls, similar_tokens
+from secondary_sinks.types.controls import Control, last_judged, match_controls, similar_tokens
 
 
 def controls_of(
@@ -63,9 +63,3 @@ def ordinary_positions(trace: Trace, sinks: SinkTable) -> list[int]:
     """Positions after the first that can be judged and are not a sink or primary at any layer."""
     taken = ever_sinks(trace, sinks)
     return [pos for pos in range(1, last_judged(trace, sinks) + 1) if pos not in taken]
-
-
-def last_judged(trace: Trace, sinks: SinkTable) -> int:
-    """The last position that enough queries see at every layer; -1 if no position is."""
-    seen = (trace.queries.amin(0) >= sinks.thresholds.min_queries).nonzero()[:, 0]
-    return int(seen.max()) if len(seen) else -1

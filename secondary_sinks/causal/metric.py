@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from secondary_sinks.causal.check import check_cells
-from secondary_sinks.causal.controls import ever_sinks, last_judged
+from secondary_sinks.causal.controls import ever_sinks
 from secondary_sinks.causal.donors import Means, token_twins
 from secondary_sinks.causal.recompute import Passing, watched_of, waves_of
 from secondary_sinks.causal.recomputed import Table
@@ -21,7 +21,7 @@ from secondary_sinks.layerwise.visibility import refuse_unreplayable
 from secondary_sinks.observation.layers import check_trace
 from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.types import Cell, Edit, SinkTable, Trace, as_cells
-from secondary_sinks.types.controls import match_controls
+from secondary_sinks.types.controls import last_judged, match_controls
 from secondary_sinks.types.metric_sweep import MetricSweep
 
 

@@ -8,7 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import pairwise
 from statistics import median, median_low
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from secondary_sinks.detection.detect import detect
+from secondary_sinks.detection.prefixes import n_alike
 from secondary_sinks.display import Displayed, count
 from secondary_sinks.errors import DetectionError
 from secondary_sinks.types import Sink, SinkTable, Trace, as_traces
@@ -210,12 +211,8 @@ def distinct(sinks: Sequence[Sink]) -> list[Sink]:
 
 def n_distinct_tokens(texts: Iterable[Int[Tensor, "pos"]]) -> int:
     """Number of tokens of the texts; those of a beginning that texts share count once."""
-    number, before = 0, list[int]()
-    for ids in sorted(text.tolist() for text in texts):
-        shared = takewhile(lambda pair: pair[0] == pair[1], zip(before, ids, strict=False))
-        number += len(ids) - sum(1 for _ in shared)
-        before = ids
-    return number
+    ordered = sorted(text.tolist() for text in texts)
+    return sum(len(ids) - n_alike(before, ids) for before, ids in pairwise([[], *ordered]))
 
 
 def _refuse_others(sinks: SinkTable, texts: Iterable[str], with_primary: Iterable[str]) -> None:

@@ -22,7 +22,7 @@ from typing import Any
 
 import pandas as pd
 
-from secondary_sinks.causal.controls import last_judged, never_sinks
+from secondary_sinks.causal.controls import never_sinks
 from secondary_sinks.detection import shared_lengths
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.observation import CachedPass
@@ -30,6 +30,7 @@ from secondary_sinks.questions.matched_pairs import testable
 from secondary_sinks.questions.question import Cost
 from secondary_sinks.questions.trials import Trial, run_trials
 from secondary_sinks.types import LASTING, Edit, Sink, SinkTable, Trace
+from secondary_sinks.types.controls import last_judged
 
 MOST_TWINS = 4
 """Largest number of twins per sink; the nearest ones are used."""

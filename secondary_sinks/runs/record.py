@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
+from secondary_sinks import files
 from secondary_sinks.models import HookedModel, architecture, class_name, weight_hash
 from secondary_sinks.models.identity import wrapped_frequencies, wrapped_settings
-from secondary_sinks.runs import durable
 from secondary_sinks.runs.hashes import hash_tokens, versions_of_code
 from secondary_sinks.texts import TokenizedText
 from secondary_sinks.types import Thresholds
@@ -62,7 +62,7 @@ def _key(inputs: dict[str, Any]) -> str:
     """Hash of everything that can change a table; of a text, its token ids but not their source."""
     unrelated = {*SAID, "fed"}
     texts = [{n: v for n, v in text.items() if n not in unrelated} for text in inputs["texts"]]
-    return durable.sha256_of_json(inputs | {"texts": texts})
+    return files.sha256_of_json(inputs | {"texts": texts})
 
 
 def config_hash(model: HookedModel) -> str:

@@ -1,7 +1,5 @@
 """Text -> token ids, with a record of the exact string that was fed."""
 
-import hashlib
-import json
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -12,6 +10,7 @@ from torch import Tensor
 
 from secondary_sinks.display import count
 from secondary_sinks.errors import TextError, reason
+from secondary_sinks.files import sha256_of_json
 from secondary_sinks.texts.chat_template import apply_chat_template, format_losses
 from secondary_sinks.texts.feeds import Feed, parse_feed
 from secondary_sinks.texts.text import Text, extras_of
@@ -23,18 +22,14 @@ def tokenizer_sha256(tokenizer: Any) -> str:
     """SHA-256 of the vocabulary with its ids, added tokens included."""
     size, known = _KNOWN.get(tokenizer, (-1, ""))
     if size != len(tokenizer):
-        known = _hash(sorted(tokenizer.get_vocab().items()))
+        known = sha256_of_json(sorted(tokenizer.get_vocab().items()))
         _KNOWN[tokenizer] = (len(tokenizer), known)
     return known
 
 
 def template_sha256(tokenizer: Any) -> str:
     """SHA-256 of the chat template, or of all templates if a tokenizer has several."""
-    return _hash(tokenizer.chat_template)
-
-
-def _hash(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return sha256_of_json(tokenizer.chat_template)
 
 
 IDS = "ids"
