@@ -21,7 +21,7 @@ The number of levels is not given beforehand, and no randomness is involved.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -118,16 +118,12 @@ def _modes(region: Mask, counts: Grid, drawn: Grid) -> list[Mask]:
     """The real modes of a region: it is split at the lowest valley that divides it."""
     heights = np.tensordot(drawn, counts, 1)
     for valley in np.unique(heights[region])[:-1]:
-        parts = list(_parts(region & (heights > valley)))
+        labels, number = ndimage.label(region & (heights > valley), TOUCHING)
+        parts = [labels == index + 1 for index in range(number)]
         real = [part for part in parts if _is_real(part, region, heights, counts, drawn)]
         if len(real) > 1:
             return [mode for part in real for mode in _modes(part, counts, drawn)]
     return [region]
-
-
-def _parts(mask: Mask) -> Iterator[Mask]:
-    labels, number = ndimage.label(mask, TOUCHING)
-    yield from (labels == index + 1 for index in range(number))
 
 
 def _is_real(part: Mask, region: Mask, heights: Grid, counts: Grid, drawn: Grid) -> bool:

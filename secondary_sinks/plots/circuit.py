@@ -42,7 +42,9 @@ def circuit_graph(
     Raises `SinkError` for a frame without rows or without one of the columns.
     """
     require_columns(edges, COLUMNS, "circuit graph")
-    triggers, readers = _triggers(edges), _readers(edges)
+    triggers = _triggers(edges)
+    readers = edges[(edges["part"] == "reader") & (edges["measure"] == "attention")]
+    readers = readers.sort_values("effect", ascending=False).head(MOST)
     rows = _rows(triggers)
     figure = go.Figure()
     if life is not None:
@@ -73,11 +75,6 @@ def _triggers(edges: pd.DataFrame) -> pd.DataFrame:
             break
     keys = [name for name in ("layer", "head", "source_pos") if name in found]
     return found.drop_duplicates(keys)
-
-
-def _readers(edges: pd.DataFrame) -> pd.DataFrame:
-    found = edges[(edges["part"] == "reader") & (edges["measure"] == "attention")]
-    return found.sort_values("effect", ascending=False).head(MOST)
 
 
 def _rows(triggers: pd.DataFrame) -> dict[str, float]:

@@ -125,7 +125,9 @@ def caches_of(text: TextPairs, sinks: SinkTable, window: int, draws: int) -> lis
     fresh = any(case.sink.kind in SECONDARY for case in text.cases)
     if not fresh or last + window + 2 >= len(trace) or len(able) < len(own):
         return []
-    primary, heavy = (trace.primary,), _heaviest(trace, able, len(own))
+    received = _received(trace)
+    heaviest = sorted(able, key=lambda pos: (-received[pos], pos))[: len(own)]
+    primary, heavy = (trace.primary,), tuple(sorted(heaviest))
     dropped = {"secondary": own, "primary": primary, "primary and secondary": own + primary}
     dropped["heavy hitters"] = heavy
     kept = {"primary": primary, "primary and secondary": own + primary}
@@ -162,12 +164,6 @@ def _first_counted(text: TextPairs, sinks: SinkTable, window: int) -> int:
     that there are enough ordinary ones.
     """
     return max(*_secondary(text, sinks), len(text.trace) // 4, 0) + window + 1
-
-
-def _heaviest(trace: Trace, able: Sequence[int], number: int) -> tuple[int, ...]:
-    received = _received(trace)
-    ordered = sorted(able, key=lambda pos: (-received[pos], pos))
-    return tuple(sorted(ordered[:number]))
 
 
 def _received(trace: Trace) -> list[float]:
