@@ -55,14 +55,10 @@ def describe(
         | {"python": platform.python_version()},
     }
     named = {"name": model.cfg.model_name, **inputs["model"]}
-    return {"key": _key(inputs), "commit": commit(), **inputs, "model": named}
-
-
-def _key(inputs: dict[str, Any]) -> str:
-    """Hash of everything that can change a table; of a text, its token ids but not their source."""
-    unrelated = {*SAID, "fed"}
-    texts = [{n: v for n, v in text.items() if n not in unrelated} for text in inputs["texts"]]
-    return files.sha256_of_json(inputs | {"texts": texts})
+    unrelated = {*SAID, "fed"}  # of a text, its token ids change a table, but not their source
+    fed = [{n: v for n, v in text.items() if n not in unrelated} for text in inputs["texts"]]
+    key = files.sha256_of_json(inputs | {"texts": fed})
+    return {"key": key, "commit": commit(), **inputs, "model": named}
 
 
 def config_hash(model: HookedModel) -> str:
