@@ -23,7 +23,6 @@ from secondary_sinks.runs import (
     mismatch,
     sha256_of_json,
 )
-from secondary_sinks.texts import to_record
 from secondary_sinks.types import Thresholds
 
 ABOUT = "about.json"
@@ -46,7 +45,7 @@ READERS = (
 def about_of(loaded: Loaded, seed: int) -> dict[str, Any]:
     """Record of the inputs: token ids of the texts, weights, and code, experiments included."""
     found = describe(loaded.model, loaded.texts, Thresholds(), None, seed)
-    ids = [{"token_ids": to_record(text)["token_ids"]} for text in loaded.texts]
+    ids = [{"token_ids": text.tokens.tolist()} for text in loaded.texts]
     texts = [text | own for text, own in zip(found["texts"], ids, strict=True)]
     return found | {"texts": texts, "versions_of_code": found["versions_of_code"] | _of_code()}
 

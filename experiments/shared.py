@@ -16,6 +16,7 @@ from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
+import torch
 
 from experiments.sample import sample_of
 from secondary_sinks import SinkTable, Trace, Verdict, bundled_corpus, load_model, read_texts
@@ -24,7 +25,7 @@ from secondary_sinks.plots import message_figure
 from secondary_sinks.questions import MatchedPair, TextPairs, match_pairs, sum_counts, verdict_of
 from secondary_sinks.runs import describe, fed_first, observe_all
 from secondary_sinks.statistics import too_few
-from secondary_sinks.texts import Text, TokenizedText, check_feed, retokenize
+from secondary_sinks.texts import Text, TokenizedText, as_fed_first, check_feed, tokenize
 
 SECONDS = 30.0
 """Seconds between two lines of progress."""
@@ -120,6 +121,13 @@ class Loaded:
     """Where the model is from (`published_as`)."""
 
 
+def _recorded(record: Mapping[str, Any]) -> TokenizedText:
+    """A text as its record says it was fed; what the record lacks is empty."""
+    words = ("text_id", "feed", "fed", "text_sha256", "tokenizer_sha256", "template_sha256")
+    tokens = torch.tensor(record["token_ids"], dtype=torch.long)
+    return TokenizedText(tokens=tokens, **{word: str(record.get(word, "")) for word in words})
+
+
 def load_texts(
     model_name: str,
     texts: str | None = None,
@@ -137,18 +145,18 @@ def load_texts(
     With `every` = k, only the 1st, (k+1)th, (2k+1)th, ... text is taken; with `max_tokens`, only
     the first tokens of each.
 
-    `before` are texts as they were first fed, by id (`texts.to_record`). If a chat template gives
-    other token ids today, the stored ids are used, and `say` reports it. Raises the errors of
+    `before` are records of texts as they were first fed, by id. If a chat template gives other
+    token ids today, the stored ids are used, and `say` reports it. Raises the errors of
     `observe_texts`.
     """
     check_feed(feed)
     found = texts_of(texts, every, max_tokens)
     model = load_model(model_name, device, dtype)
-    fed, known = [], before or {}
+    fed, known = [], {name: _recorded(record) for name, record in (before or {}).items()}
     for text in found:
-        one, is_first = retokenize(text, model.tokenizer, feed, known.get(text.text_id))
-        fed.append(one)
-        if is_first:
+        now = tokenize(text, model.tokenizer, feed)
+        fed.append(as_fed_first(now, known.get(text.text_id)))
+        if fed[-1].ids != now.ids:
             say(fed_first(text.text_id))
     file = published_as(model_name)
     asked: dict[str, Any] = {"texts": texts, "feed": feed, "device": device, "dtype": dtype}

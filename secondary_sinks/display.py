@@ -7,16 +7,17 @@ import: the package's `__init__`, which knows all rooms, hands `plot` in as `plo
 
 import math
 import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import Decimal
-from typing import SupportsIndex
+from typing import Any, Generic, SupportsIndex, TypeVar, overload
 
 TYPE_CHECKING = False  # `import secondary_sinks` reads this module: it imports little
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import ClassVar, Self
 
     import pandas as pd
 
+Item = TypeVar("Item")
 _NAMED = {" ": "␣", "\n": "⏎", "\t": "⇥"}
 _HIDDEN = {"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp", "Zs"}
 """Unicode categories that draw nothing, or change how adjacent characters are drawn."""
@@ -29,7 +30,7 @@ class Displayed:
     """Base of results: subclasses say in `_line` what they hold and in `_html` how it looks."""
 
     __slots__ = ()
-    plotter: "Callable[..., Any] | None" = None
+    plotter: Callable[..., Any] | None = None
     """`secondary_sinks.plots.plot`."""
 
     def _line(self) -> str:
@@ -49,14 +50,41 @@ class Displayed:
         """What a notebook shows."""
         return f"<div><code>{_escaped(repr(self))}</code>{self._html()}</div>"
 
-    def _drawn(self) -> "Any":
+    def _drawn(self) -> Any:
         """What `plot` draws of this result."""
         return self
 
-    def plot(self, **options: "Any") -> "Any":
+    def plot(self, **options: Any) -> Any:
         """The obvious figure of this result; `options` are those of `secondary_sinks.plot`."""
         assert Displayed.plotter is not None
         return Displayed.plotter(self._drawn(), **options)
+
+
+class Listed(Displayed, Generic[Item]):
+    """A result that is a sequence of the items in one of its fields; a slice is one again."""
+
+    __slots__ = ()
+    _items: "ClassVar[str]"
+    """The name of the field."""
+
+    def __len__(self) -> int:
+        """Number of items."""
+        return len(getattr(self, self._items))
+
+    def __iter__(self) -> Iterator[Item]:
+        """Item by item."""
+        return iter(getattr(self, self._items))
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Self": ...
+    def __getitem__(self, index: int | slice) -> "Item | Self":
+        """One item, or the result with the items of a slice."""
+        from dataclasses import replace
+
+        found, given = getattr(self, self._items)[index], self  # type: Any, Any
+        return replace(given, **{self._items: found}) if isinstance(index, slice) else found
 
 
 Results = Displayed | Sequence[Displayed]
@@ -174,7 +202,7 @@ def card_html(outcome: str, claim: str, lines: Sequence[str]) -> str:
     )
 
 
-def _cell(value: "Any") -> str:
+def _cell(value: Any) -> str:
     if isinstance(value, float):
         return "\u2013" if math.isnan(value) else rounded(value, 4)
     text = str(value)

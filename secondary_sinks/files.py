@@ -124,6 +124,11 @@ def _kind(mode: int) -> str:
     return next((name for name, matches in _KINDS.items() if matches(mode)), "not a regular file")
 
 
+def sha256_of_json(content: Any) -> str:
+    """SHA-256 of plain data, independent of the order of its keys."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file's content, in hexadecimal digits. Raises `OSError`."""
     digest = hashlib.sha256()

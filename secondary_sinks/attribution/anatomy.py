@@ -16,7 +16,7 @@ from secondary_sinks.observation import iter_layers
 from secondary_sinks.observation.activations import ActivationCollector
 from secondary_sinks.observation.layers import check_same_states, check_trace
 from secondary_sinks.types import MlpAnatomy, MlpStage, Sink, SinkTable, Trace
-from secondary_sinks.types.controls import Control, match_controls
+from secondary_sinks.types.controls import Control, last_judged, match_controls
 
 GATED_STAGES = ("input", "gate", "up", "act", "act*up", "down")
 PLAIN_STAGES = ("input", "up", "act", "down")
@@ -101,8 +101,7 @@ def _controls(
     trace: Trace, sinks: SinkTable, own: Sequence[Sink], targets: Sequence[Sink]
 ) -> list[Control]:
     """Controls among the tokens that are not sinks and are seen by enough queries."""
-    seen = (trace.queries.amin(0) >= sinks.thresholds.min_queries).nonzero()[:, 0]
-    last = int(seen.max()) if len(seen) else -1
+    last = last_judged(trace, sinks)
     excluded = {sink.pos for sink in own} | set(trace.reference.tolist())
     return match_controls(trace.tokens.tolist(), [s.pos for s in targets], excluded, last)
 

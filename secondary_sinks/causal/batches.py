@@ -6,6 +6,7 @@ from typing import TypeVar
 import torch
 
 from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.memory import is_out_of_memory
 
 Item = TypeVar("Item")
 SCORES_AT_ONCE = 1 << 24
@@ -37,16 +38,9 @@ def in_batches(cells: Sequence[Item], size: int, run: Callable[[list[Item]], Non
         try:
             run(batch)
         except (RuntimeError, MemoryError) as error:
-            if len(batch) == 1 or not _out_of_memory(error):
+            if len(batch) == 1 or not is_out_of_memory(error):
                 raise
             size = len(batch) // 2
             continue
         start += len(batch)
     return size
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """Whether torch ran out of memory: its own error type on devices, a message on the CPU."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return "can't allocate memory" in str(error) or "not enough memory" in str(error)

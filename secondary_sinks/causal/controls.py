@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 from secondary_sinks.types import Sink, SinkTable, Trace
-from secondary_sinks.types.controls import Control, match_controls, similar_tokens
+from secondary_sinks.types.controls import Control, last_judged, match_controls, similar_tokens
 
 
 def controls_of(
-    trace: Trace, sinks: SinkTable, targets: Sequence[Sink], ordinary: int = 0, seed: int = 0
+    trace: Trace, sinks: SinkTable, targets: Sequence[Sink], ordinary: int = 0
 ) -> list[Control]:
     """One matched control per sink, and `ordinary` further tokens of similar position and norm.
 
@@ -15,15 +15,14 @@ def controls_of(
     is seen by enough queries to be judged, is not a sink or primary at any layer, and is used only
     once. Norms are compared at the layer before the sink is created.
     """
-    taken = {sink.pos for sink in sinks.sinks if sink.text_id == trace.text_id}
-    taken |= set(trace.reference.tolist()) | {trace.primary}
+    taken = ever_sinks(trace, sinks)
     last = last_judged(trace, sinks)
     controls = match_controls(trace.tokens.tolist(), [s.pos for s in targets], taken, last)
     taken |= {control.pos for control in controls}
     for sink in targets if ordinary else ():
         norm = trace.norm[max(sink.l_start - 1, 0)].tolist()
         able = [pos for pos in range(1, last + 1) if pos not in taken]
-        drawn = similar_tokens(norm, sink.pos, able, ordinary, seed)
+        drawn = similar_tokens(norm, sink.pos, able, ordinary, 0)
         taken |= set(drawn)
         controls += [Control(pos=pos, kind="ordinary", sink_pos=sink.pos) for pos in drawn]
     return controls
@@ -38,8 +37,8 @@ def owners_of(trace: Trace, sinks: SinkTable, ordinary: int = 0) -> Owners:
 
     Primary and transient sinks are not edited.
     """
-    every = [sink for sink in sinks.sinks if sink.text_id == trace.text_id]
-    targets = [sink for sink in every if sink.kind not in ("primary", "transient")]
+    own = sinks.of_text(trace.text_id)
+    targets = [sink for sink in own if sink.kind not in ("primary", "transient")]
     by_pos = {sink.pos: sink for sink in targets}
     owners: Owners = {sink.pos: (sink, None) for sink in targets}
     for control in controls_of(trace, sinks, targets, ordinary):
@@ -47,22 +46,20 @@ def owners_of(trace: Trace, sinks: SinkTable, ordinary: int = 0) -> Owners:
     return owners
 
 
+def ever_sinks(trace: Trace, sinks: SinkTable) -> set[int]:
+    """Positions that are a sink or primary at any layer, or stand in for the primary."""
+    own = {sink.pos for sink in sinks.of_text(trace.text_id)}
+    return own | {trace.primary, *trace.reference.tolist()}
+
+
 def never_sinks(trace: Trace, sinks: SinkTable, token_id: int) -> list[int]:
     """Positions with this token id that are not a sink or primary at any layer."""
-    taken = {sink.pos for sink in sinks.sinks if sink.text_id == trace.text_id}
-    taken |= set(trace.reference.tolist()) | {trace.primary}
+    taken = ever_sinks(trace, sinks)
     same = (trace.tokens == token_id).nonzero()[:, 0].tolist()
     return [pos for pos in same if pos not in taken]
 
 
 def ordinary_positions(trace: Trace, sinks: SinkTable) -> list[int]:
     """Positions after the first that can be judged and are not a sink or primary at any layer."""
-    taken = {sink.pos for sink in sinks.sinks if sink.text_id == trace.text_id}
-    taken |= set(trace.reference.tolist()) | {trace.primary}
+    taken = ever_sinks(trace, sinks)
     return [pos for pos in range(1, last_judged(trace, sinks) + 1) if pos not in taken]
-
-
-def last_judged(trace: Trace, sinks: SinkTable) -> int:
-    """The last position that enough queries see at every layer; -1 if no position is."""
-    seen = (trace.queries.amin(0) >= sinks.thresholds.min_queries).nonzero()[:, 0]
-    return int(seen.max()) if len(seen) else -1

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from secondary_sinks.causal.check import check_cells
-from secondary_sinks.causal.controls import last_judged
+from secondary_sinks.causal.controls import ever_sinks
 from secondary_sinks.causal.donors import Means, token_twins
 from secondary_sinks.causal.recompute import Passing, watched_of, waves_of
 from secondary_sinks.causal.recomputed import Table
@@ -21,7 +21,7 @@ from secondary_sinks.layerwise.visibility import refuse_unreplayable
 from secondary_sinks.observation.layers import check_trace
 from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.types import Cell, Edit, SinkTable, Trace, as_cells
-from secondary_sinks.types.controls import match_controls
+from secondary_sinks.types.controls import last_judged, match_controls
 from secondary_sinks.types.metric_sweep import MetricSweep
 
 
@@ -59,7 +59,9 @@ def sweep_metric(
     refuse_unreplayable(model)
     controls = _controls(trace, asked, sinks)
     twins = [
-        _moved(cell, pos) for cell, pos in zip(asked, controls, strict=True) if pos is not None
+        tuple(replace(edit, pos=pos) for edit in cell)
+        for cell, pos in zip(asked, controls, strict=True)
+        if pos is not None
     ]
     run = _Sweep(model, trace, (*asked, *twins), metric, names, _places(at, len(trace.tokens)))
     values = run.values(known, means, progress)
@@ -173,8 +175,7 @@ def _controls(
         return (None,) * len(cells)
     where = [{pos for edit in cell for pos in edit.positions} for cell in cells]
     alone = dict.fromkeys(pos for positions in where if len(positions) == 1 for pos in positions)
-    taken = {sink.pos for sink in sinks.of_text(trace.text_id)} | set(trace.reference.tolist())
-    taken |= {trace.primary, *(pos for positions in where for pos in positions)}
+    taken = ever_sinks(trace, sinks) | {pos for positions in where for pos in positions}
     taken |= {pos for cell in cells for edit in cell if not edit.text for pos in edit.donors}
     found = match_controls(trace.tokens.tolist(), list(alone), taken, last_judged(trace, sinks))
     partner = {control.sink_pos: control.pos for control in found}
@@ -189,7 +190,3 @@ def _impossible_at(trace: Trace, cell: Cell, pos: int) -> bool:
     """Whether a mean is over twins that the token lacks, or a key does not come before it."""
     lacks = any(edit.over == "twins" for edit in cell) and not token_twins(trace, pos)
     return lacks or any(edit.key is not None and edit.key >= pos for edit in cell)
-
-
-def _moved(cell: Cell, pos: int) -> Cell:
-    return tuple(replace(edit, pos=pos) for edit in cell)

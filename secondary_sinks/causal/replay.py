@@ -12,7 +12,6 @@ their softmax, with their own queries as in the clean run: the *direct* effect.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -112,7 +111,10 @@ def replay_groups(
         for cells, positions in zip(lists, where, strict=True)
     ]
     n_layers = len(trace.norm)
-    hooks = partial(_hooks, passings)
+
+    def hooks(layer: int) -> list[Hook]:
+        return [hook for passing in passings for hook in passing.donors.hooks(layer)]
+
     for view in _views(model, trace, attention, hooks, kept):
         check_same_states(view, trace)
         for passing in passings:
@@ -121,10 +123,6 @@ def replay_groups(
             progress(view.layer + 1, n_layers)
         del view
     return tuple(passing.replay() for passing in passings)
-
-
-def _hooks(passings: "Sequence[_Passing]", layer: int) -> list[Hook]:
-    return [hook for passing in passings for hook in passing.donors.hooks(layer)]
 
 
 def _views(

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from secondary_sinks.cli.output import printable
-from secondary_sinks.cli.show import print_plain
+from secondary_sinks.cli.show import print_plain, span
 from secondary_sinks.detection import find_levels, read_released
 from secondary_sinks.detection.levels import LEAST_TEXTS
 from secondary_sinks.detection.phenomenon import rate_of
@@ -125,9 +125,9 @@ def _label_table(rows: list[dict[str, Any]]) -> Table:
     for name in ("kind", "label", "sinks", "copies among them", "texts", "lifetime"):
         table.add_column(name, justify="left" if name in {"kind", "label"} else "right")
     for row in rows:
-        span = _span(row["lifetime_low"], row["lifetime_high"])
+        lived = span(row["lifetime_low"], row["lifetime_high"])
         numbers = (str(row[name]) for name in ("sinks", "copies", "texts"))
-        table.add_row(*(escape(printable(row[key])) for key in ("kind", "label")), *numbers, span)
+        table.add_row(*(escape(printable(row[key])) for key in ("kind", "label")), *numbers, lived)
     return table
 
 
@@ -146,8 +146,8 @@ def _level_table(levels: Levels) -> Table:
 def _level_row(level: Level) -> tuple[str, ...]:
     return (
         str(level.level),
-        f"{level.l_start} ({_span(level.l_start_low, level.l_start_high)})",
-        f"{level.lifetime} ({_span(level.lifetime_low, level.lifetime_high)})",
+        f"{level.l_start} ({span(level.l_start_low, level.l_start_high)})",
+        f"{level.lifetime} ({span(level.lifetime_low, level.lifetime_high)})",
         str(level.n_sinks),
         f"{level.low:.0f}-{level.high:.0f}",
         str(level.n_texts),
@@ -183,7 +183,3 @@ def _sentences(found: Detections, levels: Levels) -> list[str]:
     if found.n_repeated:
         sentences.append(f"{count(found.n_repeated, 'repeated line')} left out")
     return sentences
-
-
-def _span(low: int, high: int) -> str:
-    return str(low) if low == high else f"{low}-{high}"

@@ -10,13 +10,13 @@ from rich.console import Console
 from rich.table import Table
 
 from secondary_sinks import memory
+from secondary_sinks.cli.complete import DTYPES
 from secondary_sinks.display import markdown_table
 from secondary_sinks.models import model_size
 from secondary_sinks.models.configs import ARCHITECTURES
 from secondary_sinks.models.original import catalogue
 from secondary_sinks.models.original.catalogue import EMBEDDED, ENTRIES, Entry
 
-DTYPES = ("float32", "bfloat16", "float16")
 SHOWN = DTYPES[:2]
 """bfloat16 and float16 need the same memory."""
 SIZES = ("weights", *SHOWN)

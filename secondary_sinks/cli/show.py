@@ -208,7 +208,9 @@ def _in_words(verdict: Mapping[str, Any], why: str) -> str:
 
 
 def _span(values: pd.Series) -> str:
-    if values.isna().all():
-        return "-"
-    low, high = int(values.min()), int(values.max())
+    return "-" if values.isna().all() else span(int(values.min()), int(values.max()))
+
+
+def span(low: int, high: int) -> str:
+    """A range of whole numbers, or the one that it holds."""
     return str(low) if low == high else f"{low}-{high}"

@@ -14,19 +14,20 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
+from secondary_sinks.cli.complete import LOG_FORMATS
 from secondary_sinks.cli.output import Stopped, one_line, printable, say
 from secondary_sinks.display import count
 from secondary_sinks.errors import SweepError
 from secondary_sinks.sweeps import interrupts
 from secondary_sinks.sweeps.sweep import Summary
 
-FORMATS = ("text", "json")
-
 
 def check_format(name: str) -> None:
     """Raise `SweepError` for an unknown log format."""
-    if name not in FORMATS:
-        raise SweepError(f"unknown log format {name!r}", f"expected one of {', '.join(FORMATS)}")
+    if name not in LOG_FORMATS:
+        raise SweepError(
+            f"unknown log format {name!r}", f"expected one of {', '.join(LOG_FORMATS)}"
+        )
 
 
 class Watch:

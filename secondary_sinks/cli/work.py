@@ -57,7 +57,7 @@ def _run(asked: Asked, wanted: Resolved, questions: tuple[str, ...]) -> None:
             asked=questions,
             force=options["force"],
             command=partial(command_line, asked),
-            say=_silent if options["json"] or options["quiet"] else say,
+            say=(lambda line: None) if options["json"] or options["quiet"] else say,
             tell=watch.tell,
         )
     folder = RunFolder(out)
@@ -111,7 +111,3 @@ def _show(folder: RunFolder, options: Mapping[str, Any]) -> str:
 
 def _watch(asked: Asked, out: Path) -> Watch:
     return Watch(asked.options["log_format"], out, quiet=asked.options["quiet"])
-
-
-def _silent(line: str) -> None:
-    pass

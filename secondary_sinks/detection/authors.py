@@ -7,7 +7,7 @@ One text a line: `candidate_sinks` maps a position to `layer` (a list), `token_i
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from secondary_sinks.detection.levels import assign_levels
 from secondary_sinks.detection.paper import KINDS, paper_label
 from secondary_sinks.detection.released import LENGTHS, Candidate, Line, parse_line
 from secondary_sinks.errors import DetectionError
-from secondary_sinks.types import Sink, SinkTable, Thresholds, censoring
+from secondary_sinks.types import Sink, SinkTable, censoring
 
 MAXIMA = ("alignment_max", "alignment_centred_max", "norm_max", "norm_ratio_max", "mass_max")
 UNKNOWN: Mapping[str, Any] = dict.fromkeys((*MAXIMA, "mass_excess_max"), math.nan)
@@ -87,7 +87,7 @@ def relabel(sinks: SinkTable, n_layers: int) -> SinkTable:
         label = paper_label(sink.lifetime, n_layers, sinks.thresholds)
         kind = "primary" if sink.kind == "primary" else KINDS[label]
         labelled.append(replace(sink, label=label, kind=kind))
-    return _with_levels(labelled, sinks.thresholds)
+    return SinkTable(sinks=assign_levels(labelled), thresholds=sinks.thresholds)
 
 
 def _entry(sink: Sink, n_layers: int) -> dict[str, object]:
@@ -103,26 +103,13 @@ def _table(lines: Mapping[str, Line], n_layers: int | None) -> SinkTable:
         like = alike.setdefault(replace(line, sample_index=0), text_id)
         primary = min((c.pos for c in line.candidates if c.label == "bos_sink"), default=-1)
         for candidate in line.candidates:
-            source = first.setdefault(_identity(line, like, candidate), text_id)
+            # The same sink, as it seems: the file has no tokens that could say so.
+            text = line.prompt_len if candidate.pos < line.prompt_len else like
+            source = first.setdefault((text, candidate), text_id)
             sink = _sink(candidate, text_id, candidate.pos == primary, n_layers)
             sinks.append(replace(sink, copy_of="" if source == text_id else source))
-    table = _with_levels(sinks, Thresholds())
+    table = SinkTable(sinks=assign_levels(sinks))
     return relabel(table, n_layers) if n_layers is not None else table
-
-
-def _identity(line: Line, like: str, candidate: Candidate) -> tuple[object, ...]:
-    """Key that is equal for two entries that seem to be the same sink; the file has no tokens.
-
-    `like` is the first text whose line differs only in its `sample_index`.
-    """
-    return (line.prompt_len if candidate.pos < line.prompt_len else like), candidate
-
-
-def _with_levels(sinks: Sequence[Sink], thresholds: Thresholds) -> SinkTable:
-    numbered = zip(sinks, assign_levels(sinks), strict=True)
-    return SinkTable(
-        sinks=tuple(replace(sink, level=level) for sink, level in numbered), thresholds=thresholds
-    )
 
 
 def _sink(candidate: Candidate, text_id: str, is_primary: bool, n_layers: int | None) -> Sink:
@@ -140,6 +127,8 @@ def _sink(candidate: Candidate, text_id: str, is_primary: bool, n_layers: int | 
         lifetime=len(layers),
         layers=layers,
         level=math.nan,
-        censored="unknown" if n_layers is None else censoring(layers, n_layers),
+        censored="unknown"
+        if n_layers is None
+        else censoring(layers[0] == 0, layers[-1] == n_layers - 1),
         **UNKNOWN,
     )

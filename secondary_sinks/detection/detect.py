@@ -15,7 +15,7 @@ from secondary_sinks.detection.paper import KINDS, against, paper_label, paper_t
 from secondary_sinks.detection.rounding import mark_rounding
 from secondary_sinks.errors import DetectionError
 from secondary_sinks.measures.hook_names import Cache
-from secondary_sinks.types import Sink, SinkTable, Thresholds, Trace, as_traces
+from secondary_sinks.types import Sink, SinkTable, Thresholds, Trace, as_traces, censoring
 
 
 def detect(
@@ -74,9 +74,7 @@ def across_texts(
     `tokens` maps the name of each text to its tokens. Of two equal sinks, the later one in the
     order of `sinks` is the copy.
     """
-    marked = _mark_copies(sinks, tokens)
-    numbered = zip(marked, assign_levels(marked), strict=True)
-    return tuple(replace(sink, level=level) for sink, level in numbered)
+    return assign_levels(_mark_copies(sinks, tokens))
 
 
 ROUNDING = {torch.float16: 0.02, torch.bfloat16: 0.02}
@@ -199,19 +197,22 @@ def _sink(
     **words: Any,
 ) -> Sink:
     layers = is_sink[:, pos].nonzero()[:, 0].tolist()
+    first, last = layers[0], layers[-1]
+    left = first == 0 or bool(goes_on[first - 1, pos])
+    right = last == len(goes_on) - 1 or bool(goes_on[last + 1, pos])
     return Sink(
         text_id=trace.text_id,
         pos=pos,
         token_id=int(trace.tokens[pos]),
         token=trace.token_strings[pos],
-        l_start=layers[0],
-        l_end=layers[-1],
+        l_start=first,
+        l_end=last,
         lifetime=len(layers),
         lifetime_norm=float(tests.outlying[:, pos].sum()),
         lifetime_attention=float(tests.attended[:-1, pos].sum()),  # no block reads the last
         layers=tuple(layers),
         level=torch.nan,
-        censored=_censored(layers, goes_on[:, pos].tolist()),
+        censored=censoring(left, right),
         **({"criterion": "joint"} | words),
         **_maxima(trace, pos, layers),
     )
@@ -232,11 +233,3 @@ def _maxima(trace: Trace, pos: int, layers: list[int]) -> dict[str, Any]:
         "mass_max": largest(trace.mass, read),
         "mass_excess_max": largest(trace.mass_excess, read),
     }
-
-
-def _censored(layers: list[int], goes_on: list[bool]) -> str:
-    """Whether the true start or end of a sink is hidden: by the first or last layer of the model,
-    or because no primary is active."""
-    left = layers[0] == 0 or goes_on[layers[0] - 1]
-    right = layers[-1] == len(goes_on) - 1 or goes_on[layers[-1] + 1]
-    return "both" if left and right else "left" if left else "right" if right else "none"

@@ -21,7 +21,8 @@ The number of levels is not given beforehand, and no randomness is involved.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,16 +96,17 @@ def label_cells(counts: NDArray[np.float64], weights: Grid | None = None) -> Gri
     return _numbered(nearest, counts, drawn)
 
 
-def assign_levels(sinks: Sequence[Sink]) -> list[float]:
-    """Level of each sink; NaN unless secondary. A copy gets the level of its grid cell."""
+def assign_levels(sinks: Sequence[Sink]) -> tuple[Sink, ...]:
+    """The sinks with levels; NaN unless secondary. A copy gets the level of its grid cell."""
     counted = [sink for sink in sinks if counts_for_levels(sink)]
     points = [(sink.l_start, sink.lifetime) for sink in counted]
     known = dict(zip(points, cluster(points, [sink.text_id for sink in counted]), strict=True))
     nan = float("nan")
-    return [
+    levels = [
         known.get((sink.l_start, sink.lifetime), nan) if sink.kind == "secondary" else nan
         for sink in sinks
     ]
+    return tuple(replace(s, level=level) for s, level in zip(sinks, levels, strict=True))
 
 
 def counts_for_levels(sink: Sink) -> bool:
@@ -116,16 +118,12 @@ def _modes(region: Mask, counts: Grid, drawn: Grid) -> list[Mask]:
     """The real modes of a region: it is split at the lowest valley that divides it."""
     heights = np.tensordot(drawn, counts, 1)
     for valley in np.unique(heights[region])[:-1]:
-        parts = list(_parts(region & (heights > valley)))
+        labels, number = ndimage.label(region & (heights > valley), TOUCHING)
+        parts = [labels == index + 1 for index in range(number)]
         real = [part for part in parts if _is_real(part, region, heights, counts, drawn)]
         if len(real) > 1:
             return [mode for part in real for mode in _modes(part, counts, drawn)]
     return [region]
-
-
-def _parts(mask: Mask) -> Iterator[Mask]:
-    labels, number = ndimage.label(mask, TOUCHING)
-    yield from (labels == index + 1 for index in range(number))
 
 
 def _is_real(part: Mask, region: Mask, heights: Grid, counts: Grid, drawn: Grid) -> bool:

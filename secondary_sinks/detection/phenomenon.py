@@ -8,7 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import pairwise
 from statistics import median, median_low
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from secondary_sinks.detection.detect import detect
+from secondary_sinks.detection.prefixes import n_alike
 from secondary_sinks.display import Displayed, count
 from secondary_sinks.errors import DetectionError
 from secondary_sinks.types import Sink, SinkTable, Trace, as_traces
@@ -166,6 +167,7 @@ def compare_with_paper(
     labels = Counter(sink.label for sink in others)
     n_tokens = n_distinct_tokens(tokens.values())
     limits = ours.thresholds
+    at, lengths = [sink.pos for sink in sinks], [len(ids) for ids in tokens.values()]
     return Phenomenon(
         answer=_answer(len(sinks), counts["after_primary"], n_all),
         **are_met,
@@ -176,8 +178,8 @@ def compare_with_paper(
         layers_after=float(median(after)) if after else math.nan,
         created_at=_by_layer([sink.l_start for sink in sinks], n_layers),
         primary_at=_by_layer([layer for layer, _ in primaries.values()], n_layers),
-        positions=_first_median_last([sink.pos for sink in sinks]),
-        lengths=_first_last([len(ids) for ids in tokens.values()]),
+        positions=(min(at), median_low(at), max(at)) if at else (),
+        lengths=(min(lengths), max(lengths)) if lengths else (),
         n_by_paper=len(others),
         n_labelled=tuple(labels[label] for label in LABELS),
         label_lifetimes=(limits.paper_noise + 1, n_layers - limits.paper_margin - 1),
@@ -188,14 +190,6 @@ def compare_with_paper(
         rate=rate_of(len(sinks), n_tokens),
         rate_by_paper=rate_of(labels["secondary"], n_tokens),
     )
-
-
-def _first_median_last(numbers: Sequence[int]) -> tuple[int, ...]:
-    return (min(numbers), median_low(numbers), max(numbers)) if numbers else ()
-
-
-def _first_last(numbers: Sequence[int]) -> tuple[int, ...]:
-    return (min(numbers), max(numbers)) if numbers else ()
 
 
 def middle_layers(n_layers: int) -> tuple[int, int]:
@@ -217,12 +211,8 @@ def distinct(sinks: Sequence[Sink]) -> list[Sink]:
 
 def n_distinct_tokens(texts: Iterable[Int[Tensor, "pos"]]) -> int:
     """Number of tokens of the texts; those of a beginning that texts share count once."""
-    number, before = 0, list[int]()
-    for ids in sorted(text.tolist() for text in texts):
-        shared = takewhile(lambda pair: pair[0] == pair[1], zip(before, ids, strict=False))
-        number += len(ids) - sum(1 for _ in shared)
-        before = ids
-    return number
+    ordered = sorted(text.tolist() for text in texts)
+    return sum(len(ids) - n_alike(before, ids) for before, ids in pairwise([[], *ordered]))
 
 
 def _refuse_others(sinks: SinkTable, texts: Iterable[str], with_primary: Iterable[str]) -> None:

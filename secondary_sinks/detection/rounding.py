@@ -47,10 +47,9 @@ def mark_rounding(
         return list(sinks), []
     mild = {sink.pos: sink for sink in rule(move_by_rounding(trace, 1), thresholds)}
     strict = {sink.pos: sink for sink in rule(move_by_rounding(trace, -1), thresholds)}
+    kinds = [{pos: sink.kind for pos, sink in found.items()} for found in (mild, strict)]
     marked = [
-        replace(
-            sink, within_rounding=any(_kind(found, sink) != sink.kind for found in (mild, strict))
-        )
+        replace(sink, within_rounding=any(one.get(sink.pos) != sink.kind for one in kinds))
         for sink in sinks
     ]
     there = {sink.pos for sink in sinks}
@@ -75,10 +74,6 @@ def move_by_rounding(trace: Trace, sign: int) -> Trace:
         alignment_first=None if first is None else _turn_unsigned(first, 2 * sign * r),
         mass=trace.mass * (2 * sign * r * trace.score.abs().nan_to_num(1.0).clamp(min=1.0)).exp(),
     )
-
-
-def _kind(found: dict[int, Sink], sink: Sink) -> str | None:
-    return found[sink.pos].kind if sink.pos in found else None
 
 
 def _turn(

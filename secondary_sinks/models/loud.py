@@ -122,19 +122,12 @@ def make_loud(bridge: Any) -> Any:
     ]
     existing = [name for name in names if name in bridge.hook_dict]
     fired: set[str] = set()
-    hooks = [(name, _record_name(fired, name)) for name in existing]
+    hooks = [(name, lambda tensor, hook, name=name: fired.add(name)) for name in existing]
     with torch.no_grad(), TransformerBridge.hooks(bridge, fwd_hooks=hooks):
         bridge(torch.zeros(1, 2, dtype=torch.long, device=bridge.cfg.device))
     bridge.__class__ = LoudBridge
     object.__setattr__(bridge, "_dead_points", frozenset(existing) - fired)
     return bridge
-
-
-def _record_name(fired: set[str], name: str) -> Callable[[Tensor, Any], None]:
-    def on_activation(tensor: Tensor, hook: Any) -> None:
-        fired.add(name)
-
-    return on_activation
 
 
 def _refuse_writes(function: Callable[..., Any]) -> Callable[..., Any]:

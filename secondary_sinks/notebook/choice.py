@@ -1,11 +1,11 @@
 """`Choice`: the chosen token, layer, edit and measure, as plain data."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from secondary_sinks.errors import EditError
+from secondary_sinks.numbers import finite_number
 from secondary_sinks.types import Edit, edit_sites, format_layers
 from secondary_sinks.types.lists import plain_digits
 
@@ -121,12 +121,7 @@ def _check(name: str, value: Any, n_layers: int, n_pos: int) -> None:
         if not isinstance(value, str | tuple | list):
             raise EditError(f"units is {value!r}", "expected numbers of units, such as '0-3,7'")
     elif name == "value":
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, int | float)
-            or not math.isfinite(value)
-        ):
-            raise EditError(f"value is {value!r}", "expected a finite number")
+        finite_number(name, value, EditError)
     elif not (name == "donor" and value is None):
         most = (n_layers if name == "layer" else n_pos) - 1
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from secondary_sinks.causal import before_and_after, recompute, replay
-from secondary_sinks.causal.controls import last_judged
 from secondary_sinks.causal.outcome import readers
 from secondary_sinks.detection import detect
 from secondary_sinks.errors import EditError
@@ -21,6 +20,7 @@ from secondary_sinks.observation.tokens import GivenText, tokenize_given
 from secondary_sinks.progress import Progress
 from secondary_sinks.texts import Control, match_controls
 from secondary_sinks.types import Edit, Sink, Thresholds
+from secondary_sinks.types.controls import last_judged
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -104,7 +104,7 @@ def ablation_heatmap(effects: pd.DataFrame | Results, role: str = "sink") -> go.
     return _with_heading(figure, _head(cells, rows, role))
 
 
-def _is_impossible(cells: pd.DataFrame) -> "pd.Series[bool]":
+def is_impossible(cells: pd.DataFrame) -> "pd.Series[bool]":
     """Whether a cell could not have lost anything; tables of earlier versions do not say."""
     known = cells["impossible"] if "impossible" in cells else pd.Series("unknown", cells.index)
     return known == "loss"
@@ -114,7 +114,7 @@ def _mark_impossible(
     figure: go.Figure, cells: pd.DataFrame, rows: pd.DataFrame, layers: range
 ) -> None:
     """Grey cells, and the creation layers, each with an entry of the legend."""
-    grey = cells[_is_impossible(cells)]
+    grey = cells[is_impossible(cells)]
     if not grey.empty:
         grey = grey.assign(hover=[_why_impossible(cell) for cell in grey.to_dict("records")])
         figure.add_trace(impossible_cells(grid_of(grey, rows, layers, "hover")))
@@ -135,7 +135,7 @@ def _map(cells: pd.DataFrame, rows: pd.DataFrame, layers: range, role: str) -> g
     """Rows by layers; cells that were not run are gaps."""
     texts = [_hover(cell) for cell in cells.to_dict("records")]
     hover = grid_of(cells.assign(hover=texts), rows, layers, "hover")
-    cells = cells.assign(share=cells["share"].where(~_is_impossible(cells)))
+    cells = cells.assign(share=cells["share"].where(~is_impossible(cells)))
     unit = "share of mass lost" if role == "sink" else "mass lost ÷ mass of the sink"
     return go.Heatmap(
         x=list(layers),

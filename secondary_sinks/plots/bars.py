@@ -21,6 +21,7 @@ from secondary_sinks.plots.theme import (
     require_columns,
     rgba,
     row_axis,
+    whiskers,
 )
 from secondary_sinks.types import LayerEffect
 
@@ -59,14 +60,12 @@ def _bars(rows: Sequence[LayerEffect], name: str, colour: str) -> go.Bar:
     return go.Bar(
         x=[row.layer for row in rows],
         y=[row.lost for row in rows],
-        error_y={
-            "array": [row.high - row.lost for row in rows],
-            "arrayminus": [row.lost - row.low for row in rows],
-            "symmetric": False,
-            "color": TEXT,
-            "thickness": 2,
-            "width": 4,
-        },
+        error_y=whiskers(
+            [row.lost for row in rows],
+            [row.low for row in rows],
+            [row.high for row in rows],
+            **{"color": TEXT, "thickness": 2, "width": 4},
+        ),
         marker={"color": rgba(colour, 0.45), "line": {"color": colour, "width": 1}},
         name=name,
         customdata=[_hover(row) for row in rows],

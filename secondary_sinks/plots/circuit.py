@@ -1,7 +1,7 @@
 """The circuit of a sink as a graph: what it read, which MLPs wrote it, which heads read it."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -42,7 +42,9 @@ def circuit_graph(
     Raises `SinkError` for a frame without rows or without one of the columns.
     """
     require_columns(edges, COLUMNS, "circuit graph")
-    triggers, readers = _triggers(edges), _readers(edges)
+    triggers = _triggers(edges)
+    readers = edges[(edges["part"] == "reader") & (edges["measure"] == "attention")]
+    readers = readers.sort_values("effect", ascending=False).head(MOST)
     rows = _rows(triggers)
     figure = go.Figure()
     if life is not None:
@@ -73,11 +75,6 @@ def _triggers(edges: pd.DataFrame) -> pd.DataFrame:
             break
     keys = [name for name in ("layer", "head", "source_pos") if name in found]
     return found.drop_duplicates(keys)
-
-
-def _readers(edges: pd.DataFrame) -> pd.DataFrame:
-    found = edges[(edges["part"] == "reader") & (edges["measure"] == "attention")]
-    return found.sort_values("effect", ascending=False).head(MOST)
 
 
 def _rows(triggers: pd.DataFrame) -> dict[str, float]:
@@ -137,12 +134,13 @@ def _writers(edges: pd.DataFrame) -> list[go.Scatter]:
         part = part[part["effect"] >= LEAST]
         if part.empty:
             continue
+        sizes = [10 + 8 * min(float(effect), 1.0) for effect in part["effect"]]
         found.append(
             go.Scatter(
                 x=part["layer"],
                 y=[SINK] * len(part),
                 mode="markers",
-                marker={"symbol": symbol, "size": _sizes(part["effect"]), "color": WRITER},
+                marker={"symbol": symbol, "size": sizes, "color": WRITER},
                 name=name,
                 hovertext=[
                     f"MLP {int(layer)} ({name})<br>a twin's output ends {effect:.2f}"
@@ -152,10 +150,6 @@ def _writers(edges: pd.DataFrame) -> list[go.Scatter]:
             )
         )
     return found
-
-
-def _sizes(effects: Iterable[float]) -> list[float]:
-    return [10 + 8 * min(abs(float(effect)), 1.0) for effect in effects]
 
 
 def _life(first: int, last: int) -> go.Scatter:

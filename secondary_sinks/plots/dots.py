@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 
 from secondary_sinks.errors import SinkError
 from secondary_sinks.plots.labels import format_number, plain_label
-from secondary_sinks.plots.theme import TEXT, above, colour_of, finish, row_axis
+from secondary_sinks.plots.theme import TEXT, above, colour_of, finish, row_axis, whiskers
 
 
 def interval_dots(frame: pd.DataFrame, axis: str, *, line: float | None = 0.5) -> go.Figure:
@@ -39,14 +39,9 @@ def _dots(part: pd.DataFrame, rows: list[str], shift: float, name: str, colour: 
     return go.Scatter(
         x=part["value"].tolist(),
         y=[rows.index(row) + shift for row in part["row"]],
-        error_x={
-            "array": (part["high"] - part["value"]).tolist(),
-            "arrayminus": (part["value"] - part["low"]).tolist(),
-            "symmetric": False,
-            "thickness": 1.6,
-            "width": 0,
-            "color": colour,
-        },
+        error_x=whiskers(
+            part["value"], part["low"], part["high"], thickness=1.6, width=0, color=colour
+        ),
         mode="markers",
         marker={"size": 9, "color": colour},
         name=plain_label(name),

@@ -22,6 +22,7 @@ from secondary_sinks.plots.theme import (
     ramp,
     require_columns,
     rgba,
+    whiskers,
 )
 
 COLUMNS = ("panel", "group", "x", "value", "low", "high")
@@ -139,10 +140,12 @@ def _lines(part: pd.DataFrame, style: _Style, legend: bool) -> list[go.Scatter]:
     outline = {"width": 1 if style.outlined else 0, "color": rgba(colour, 0.55), "dash": "dot"}
     ends = (_literal(known["x"]), known["low"], known["high"])
     filled = band(*ends, rgba(colour, 0.1 if style.outlined else 0.18), name, outline)
+    look: dict[str, Any] = {"thickness": 1.4, "width": 3, "color": rgba(colour, 0.8)}
+    bars = whiskers(part["value"], part["low"], part["high"], **look)
     line = go.Scatter(
         x=_literal(part["x"]) if math.isnan(style.shift) else (part["x"] + style.shift).tolist(),
         y=part["value"],
-        error_y=None if math.isnan(style.shift) else _whiskers(part, colour),
+        error_y=None if math.isnan(style.shift) else bars,
         mode="lines+markers",
         line={"color": colour, "width": 2, "dash": style.dash},
         marker={"size": 6 if style.outlined else 4, "symbol": style.symbol},
@@ -157,14 +160,6 @@ def _lines(part: pd.DataFrame, style: _Style, legend: bool) -> list[go.Scatter]:
         hovertemplate="%{customdata}<extra></extra>",
     )
     return [*(filled if len(known) and math.isnan(style.shift) else []), line]
-
-
-def _whiskers(part: pd.DataFrame, colour: str) -> dict[str, Any]:
-    return {
-        "array": (part["high"] - part["value"]).tolist(),
-        "arrayminus": (part["value"] - part["low"]).tolist(),
-        **{"symmetric": False, "thickness": 1.4, "width": 3, "color": rgba(colour, 0.8)},
-    }
 
 
 def _literal(x: "pd.Series[Any]") -> list[Any]:

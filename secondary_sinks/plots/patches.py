@@ -8,7 +8,7 @@ from plotly.subplots import make_subplots
 
 from secondary_sinks.display import Results, as_frame
 from secondary_sinks.errors import SinkError
-from secondary_sinks.plots.ablation import MOST_ROWS, height_of
+from secondary_sinks.plots.ablation import MOST_ROWS, height_of, is_impossible
 from secondary_sinks.plots.labels import format_number, plain_label, row_label
 from secondary_sinks.plots.theme import (
     KINDS,
@@ -58,9 +58,8 @@ def patch_table(
     share = part["lifetime_edited"] / part["sink_lifetime_clean"].where(
         part["sink_lifetime_clean"] > 0
     )
-    known = part["impossible"] if "impossible" in part else pd.Series("unknown", part.index)
     part = part.assign(share=share if patch == "denoising" else 1 - share, column=_column(part))
-    part = part.assign(impossible=known == "loss")
+    part = part.assign(impossible=is_impossible(part))
     keys = [*KEY, "pos", "token", "sink_mass_clean", "column", "impossible"]
     values = ["share", "lifetime_edited", "mass_edited"]
     table = part.groupby(keys, sort=False)[values].mean().reset_index()

@@ -167,6 +167,13 @@ def band(
     return [go.Scatter(y=low, **edge), go.Scatter(y=high, **edge, **filled)]
 
 
+def whiskers(value: ArrayLike, low: ArrayLike, high: ArrayLike, **look: Any) -> dict[str, Any]:
+    """Error bars from `low` to `high`; `look` are the options of their lines."""
+    middle, least, most = (np.asarray(one, dtype=float) for one in (value, low, high))
+    ends = {"array": (most - middle).tolist(), "arrayminus": (middle - least).tolist()}
+    return {**ends, "symmetric": False, **look}
+
+
 def percentiles(grouped: Any) -> pd.DataFrame:
     """The 10th, 50th and 90th percentile of each group of values: one row per group."""
     return grouped.quantile(np.array(PERCENTILES)).unstack().reindex(columns=list(PERCENTILES))

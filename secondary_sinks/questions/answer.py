@@ -2,13 +2,13 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
 
-from secondary_sinks.display import Displayed, count, tally
+from secondary_sinks.display import Listed, count, tally
 from secondary_sinks.statistics import (
     CONFIDENCE,
     HALF,
@@ -24,9 +24,10 @@ AT_CONTROLS = "controls do the same, or are too few, so the claim is neither sho
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Answer(Displayed):
+class Answer(Listed[Verdict]):
     """Cells, effects and verdicts of one causal question; as a sequence, its verdicts."""
 
+    _items = "verdicts"
     question: str
     cells: pd.DataFrame
     """One row per cell: an edited token and what was done to it."""
@@ -39,18 +40,6 @@ class Answer(Displayed):
     """Number of sinks that could not be tested, by reason."""
     n_censored: int = 0
     """Number of tested sinks with a hidden start or end: their lifetimes are lower bounds."""
-
-    def __len__(self) -> int:
-        """Number of verdicts."""
-        return len(self.verdicts)
-
-    def __iter__(self) -> Iterator[Verdict]:
-        """Verdict by verdict."""
-        return iter(self.verdicts)
-
-    def __getitem__(self, index: int) -> Verdict:
-        """One verdict."""
-        return self.verdicts[index]
 
     def to_frame(self) -> pd.DataFrame:
         """The cells."""

@@ -16,6 +16,8 @@ DOSED = {
     "lifetime_edited": ("lifetime (by<br>norm test too)", "linear"),
 }
 """Responses to the factor; answers of earlier versions lack the second."""
+POWERS = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0)
+"""Factors that have a tick where they are in the table."""
 
 
 def norm_dose(answer: Answer, shown: Shown) -> list[Drawing]:
@@ -23,11 +25,12 @@ def norm_dose(answer: Answer, shown: Shown) -> list[Drawing]:
     frame = _doses(answer.cells)
     titles = {name: title for name, title in DOSED.items() if name in answer.cells}
     marks, words = _threshold(answer.tables["threshold"])
+    factors = [one for one in POWERS if (frame["x"] - one).abs().min() < 1e-9]
     options = {
         "panels": titles,
         "x_title": "factor on the output of the MLP of the creation layer",
         "x_scale": "log",
-        "x_ticks": _fractions(frame),
+        "x_ticks": {one: as_fraction(one) for one in factors},
         "marks": marks,
         "height": 150,
     }
@@ -70,10 +73,3 @@ def _threshold(table: pd.DataFrame) -> tuple[list[float], str]:
         f"({rounded(row['low'], 2)} to {rounded(row['high'], 2)})."
     )
     return [float(row["value"])], words
-
-
-def _fractions(table: pd.DataFrame) -> dict[float, str]:
-    """Ticks of an axis of factors: the powers of two in the table, small ones as fractions."""
-    powers = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0)
-    factors = [one for one in powers if (table["x"] - one).abs().min() < 1e-9]
-    return {one: as_fraction(one) for one in factors}

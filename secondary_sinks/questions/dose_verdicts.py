@@ -69,7 +69,9 @@ def dose_verdicts(
     correlation lie below 0. Else inconclusive.
     """
     part = cells[cells["test"] == "dose"]
-    p_values = holm([_page(_scaled_up(part), name) for name in RESPONSES])
+    up = _scaled_up(part)
+    means = [_beyond_control(up, name).groupby("text_id").mean() for name in RESPONSES]
+    p_values = holm([page_trend_test(one.to_numpy()) for one in means])
     return [
         _dose(part, name, p, extra, left_out, n_claims)
         for name, p in zip(RESPONSES, p_values, strict=True)
@@ -166,10 +168,6 @@ def _by_factor(cells: pd.DataFrame, name: str) -> dict[str, pd.DataFrame]:
     values = cells[name].map(lambda value: float(f"{value:.4g}")).groupby(keys).mean()
     by_role = values.unstack("role").reindex(columns=["sink", "control"])
     return {role: by_role[role].unstack("factor") for role in ("sink", "control")}
-
-
-def _page(cells: pd.DataFrame, name: str) -> float:
-    return page_trend_test(_beyond_control(cells, name).groupby("text_id").mean().to_numpy())
 
 
 def direction_verdict(

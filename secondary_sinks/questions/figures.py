@@ -1,7 +1,6 @@
 """Figures of the answers to causal questions, as data that a page draws."""
 
-import math
-from typing import Any
+from collections.abc import Sequence
 
 import pandas as pd
 
@@ -76,7 +75,7 @@ def redistribution(answer: Answer, shown: Shown, *, line: float) -> list[Drawing
     """Where the attention of a removed sink goes, by receiver."""
     names = {"primary": "the primary", "others": "other sinks", "rest": "all other tokens"}
     effects = answer.effects.replace({"receiver": names})
-    frame = as_dots(effects, "receiver", "edit", ("beyond", "low", "high"))
+    frame = as_dots(effects, effects["receiver"], ("beyond", "low", "high"))
     options = {"axis": "share of freed attention above its proportional share", "line": line}
     caption = (
         "One secondary sink is removed at a time, and everything after it recomputed. Shown is the "
@@ -119,7 +118,7 @@ def sparsity(answer: Answer, shown: Shown) -> list[Drawing]:
     effects = answer.effects.replace({"neurons": names})
     effects = effects[effects["edit"] == "zero"]
     whole = effects[effects["n_sinks"] == effects["n_sinks"].max()].sort_values("k", kind="stable")
-    frame = in_long_form(whole.assign(none=math.nan), "", "neurons", "k", ("sink", "none", "none"))
+    frame = in_long_form(whole, "", "neurons", "k", ("sink",))
     frame = frame.assign(panel=whole["test"].tolist()).sort_values(
         "group", key=lambda group: group.map(list(names.values()).index), kind="stable"
     )
@@ -142,17 +141,9 @@ def sparsity(answer: Answer, shown: Shown) -> list[Drawing]:
 def restoration(answer: Answer, shown: Shown) -> list[Drawing]:
     """Attention that the primary regains when the first secondary sink of a text is removed."""
     effects = answer.effects
-    bare = effects.assign(none=math.nan)
     parts = [
-        as_dots(
-            bare.assign(row="change in the clean run"), "row", "edit", ("change", "none", "none")
-        ),
-        as_dots(
-            effects.assign(row="regained without the sink"),
-            "row",
-            "edit",
-            ("gained", "low", "high"),
-        ),
+        as_dots(effects, "change in the clean run", ("change",)),
+        as_dots(effects, "regained without the sink", ("gained", "low", "high")),
     ]
     caption = (
         "The first secondary sink of each text is removed at its forming MLPs. Above: in the clean "
@@ -174,21 +165,13 @@ def restoration(answer: Answer, shown: Shown) -> list[Drawing]:
 def harm(answer: Answer, shown: Shown, *, line: float) -> list[Drawing]:
     """Rise of the loss without the sinks, and with the same edit at as many ordinary tokens."""
     effects = answer.effects
-    bare = effects.assign(none=math.nan)
     parts = [
-        as_dots(bare.assign(row="without the sinks"), "row", "edit", ("sinks", "none", "none")),
-        as_dots(
-            bare.assign(row="without ordinary tokens' MLP outputs"),
-            "row",
-            "edit",
-            ("controls", "none", "none"),
-        ),
-        as_dots(effects.assign(row="difference"), "row", "edit", ("beyond", "low", "high")),
+        as_dots(effects, "without the sinks", ("sinks",)),
+        as_dots(effects, "without ordinary tokens' MLP outputs", ("controls",)),
+        as_dots(effects, "difference", ("beyond", "low", "high")),
     ]
-    frame, options = (
-        pd.concat(parts),
-        {"axis": "rise of the loss (share of the clean loss)", "line": line},
-    )
+    frame = pd.concat(parts)
+    options = {"axis": "rise of the loss (share of the clean loss)", "line": line}
     caption = (
         "All removable sinks of a text removed at once, compared with removing the MLP outputs of "
         "the same number of ordinary tokens; medians over texts. Clean loss: "
@@ -199,19 +182,22 @@ def harm(answer: Answer, shown: Shown, *, line: float) -> list[Drawing]:
 
 
 def in_long_form(
-    effects: pd.DataFrame, name: str, group: str, x: str, values: tuple[str, str, str]
+    effects: pd.DataFrame, name: str, group: str, x: str, values: Sequence[str]
 ) -> pd.DataFrame:
-    """Rows for a figure of lines."""
-    value, low, high = (effects[column].tolist() for column in values)
-    columns: dict[str, Any] = {"panel": name, "group": effects[group].tolist()}
-    columns |= {"x": effects[x].tolist(), "value": value, "low": low, "high": high}
-    return pd.DataFrame(columns)
+    """Rows for a figure of lines; `values` are columns of a value and, if it has some, its ends."""
+    columns = pd.DataFrame({"panel": name, "group": effects[group], "x": effects[x]})
+    return columns.join(_with_ends(effects, values)).reset_index(drop=True)
 
 
 def as_dots(
-    effects: pd.DataFrame, row: str, series: str, values: tuple[str, str, str]
+    effects: pd.DataFrame, row: "str | pd.Series[str]", values: Sequence[str]
 ) -> pd.DataFrame:
-    """Rows for a figure of dots."""
-    value, low, high = (effects[column].tolist() for column in values)
-    columns = {"row": effects[row].tolist(), "series": effects[series].tolist()}
-    return pd.DataFrame(columns | {"value": value, "low": low, "high": high})
+    """Rows for a figure of dots, one per effect; `values` as in `in_long_form`."""
+    columns = pd.DataFrame({"row": row, "series": effects["edit"]})
+    return columns.join(_with_ends(effects, values))
+
+
+def _with_ends(effects: pd.DataFrame, values: Sequence[str]) -> pd.DataFrame:
+    names = ["value", "low", "high"]
+    found = effects[list(values)].set_axis(names[: len(values)], axis=1)
+    return found.reindex(columns=names)

@@ -9,8 +9,6 @@ from typing import Any
 
 import pandas as pd
 import torch
-from jaxtyping import Bool
-from torch import Tensor
 
 from secondary_sinks.causal import recompute, watched_sinks
 from secondary_sinks.causal.outcome import still_drawing
@@ -152,13 +150,6 @@ def removable(
     return {pos: tuple(draw[pos] for draw in drawn) for pos in places}
 
 
-def _positions_with_loss(trace: Trace, edited: set[int]) -> Bool[Tensor, "pos"]:
-    """Positions whose loss counts: after the first edit, never edited, and not the last one."""
-    counts = torch.arange(len(trace.tokens)) >= min(edited)
-    counts[[*edited, len(counts) - 1]] = False
-    return counts
-
-
 def _rows(
     model: HookedModel, text: TextPairs, sinks: SinkTable, removed: Sequence[_Removed]
 ) -> Iterator[dict[str, Any]]:
@@ -171,7 +162,10 @@ def _rows(
     watched = [result.column(pos) for pos in watch]
     alive = watched_sinks(text.trace, result, sinks.thresholds).any(0)[:, watched]
     alive |= still_drawing(text.trace, result, lasting)
-    counts = _positions_with_loss(text.trace, {pos for one in removed for pos in one.edited})
+    # The loss counts after the first edit, but neither where a cell edits nor at the last position.
+    edited = {pos for one in removed for pos in one.edited}
+    counts = torch.arange(len(text.trace)) >= min(edited)
+    counts[[*edited, len(counts) - 1]] = False
     for number, (one, role, draw, cell) in enumerate(asked):
         yield {
             "text_id": text.trace.text_id,

@@ -64,7 +64,10 @@ class Pairs:
     @property
     def later(self) -> pd.DataFrame:
         """Cells of layers that come too late to end the sink, but not too late to weaken it."""
-        return self.cells[_there_already(self.cells)]
+        cells, known = self.cells, self.cells.get("impossible")
+        if known is None:
+            return cells[:0]
+        return cells[~_created_later(cells) & ~known.isin(["loss", "unknown"])]
 
 
 def pairs_of(effects: pd.DataFrame) -> Pairs:
@@ -101,11 +104,6 @@ def effects_by_layer(
 
 def _created_later(cells: pd.DataFrame) -> "pd.Series[bool]":
     return cells["layer"] <= cells["l_start_clean"]
-
-
-def _there_already(cells: pd.DataFrame) -> "pd.Series[bool]":
-    known = cells["impossible"] if "impossible" in cells else pd.Series("unknown", cells.index)
-    return ~_created_later(cells) & ~known.isin(["loss", "unknown"])
 
 
 def could_end(effects: pd.DataFrame) -> set[int]:

@@ -71,10 +71,16 @@ def lasting_of(text_id: str, sinks: SinkTable) -> list[Sink]:
     return [sink for sink in own if sink.mass_max == sink.mass_max]
 
 
-def _of_text(trace: Trace, sinks: SinkTable, kinds: Sequence[str]) -> TextPairs:
-    every = [s for s in sinks.of_text(trace.text_id).sinks if s.kind in kinds]
+def testable(sinks: Iterable[Sink]) -> tuple[list[Sink], dict[str, int]]:
+    """The sinks that are no copies and that a later block reads; how many are not, by reason."""
+    every = list(sinks)
     fresh = [sink for sink in every if not sink.copy_of]
     known = [sink for sink in fresh if sink.mass_max == sink.mass_max]
+    return known, {COPIES: len(every) - len(fresh), UNREAD: len(fresh) - len(known)}
+
+
+def _of_text(trace: Trace, sinks: SinkTable, kinds: Sequence[str]) -> TextPairs:
+    known, left_out = testable(s for s in sinks.of_text(trace.text_id).sinks if s.kind in kinds)
     found = {control.sink_pos: control for control in controls_of(trace, sinks, known)}
     cases = [
         MatchedPair(sink=sink, control=found[sink.pos].pos, kind=found[sink.pos].kind)
@@ -84,11 +90,7 @@ def _of_text(trace: Trace, sinks: SinkTable, kinds: Sequence[str]) -> TextPairs:
     return TextPairs(
         trace=trace,
         cases=tuple(cases),
-        left_out={
-            COPIES: len(every) - len(fresh),
-            UNREAD: len(fresh) - len(known),
-            "without a control": len(known) - len(cases),
-        },
+        left_out=left_out | {"without a control": len(known) - len(cases)},
     )
 
 

@@ -29,7 +29,7 @@ from secondary_sinks.questions.matched_pairs import (
 )
 from secondary_sinks.questions.necessity import EDITS
 from secondary_sinks.questions.question import Cells, Question, Sample
-from secondary_sinks.statistics import Interval, median_over_texts, min_texts
+from secondary_sinks.statistics import Interval, median_over_texts, min_texts, outcome_of
 from secondary_sinks.types import Sink, SinkTable, Trace, Verdict
 
 CLAIM = (
@@ -75,15 +75,20 @@ def restoration(
         rows += _rows(model, text, sinks, formed_by, edits, window)
     cells = pd.DataFrame(rows, columns=list(COLUMNS))
     ways = {way: _by_text(part) for way, part in by_way(cells).items()}
-    effects = pd.DataFrame(
-        [{"edit": way, **_effect(part, n_claims)} for way, part in ways.items()],
-        columns=["edit", "gained", "low", "high", "change", "n_texts"],
-    )
+    found = {
+        way: median_over_texts(part["gained"], part.index.tolist(), n_claims=n_claims)
+        for way, part in ways.items()
+    }
+    effects = [
+        (way, one.value, one.low, one.high, float(ways[way]["change"].median()), one.n_texts)
+        for way, one in found.items()
+    ]
+    names = ["edit", "gained", "low", "high", "change", "n_texts"]
     return Answer(
         question="restoration",
         cells=cells,
-        effects=effects,
-        verdicts=(_verdict(effects, left_out, n_claims),),
+        effects=pd.DataFrame(effects, columns=names),
+        verdicts=(_verdict(ways, found, left_out, n_claims),),
         left_out=left_out,
         n_censored=count_censored(texts),
     )
@@ -162,22 +167,15 @@ def _by_text(cells: pd.DataFrame) -> pd.DataFrame:
     means = {role: part.groupby("text_id")[names].mean() for role, part in cells.groupby("role")}
     both = means["sink"].assign(gained=means["sink"]["gained"] - means["control"]["gained"])
     both.loc[both["gained"].abs() <= ROUNDING, "gained"] = 0.0
-    return both
+    return both.dropna(subset="gained")
 
 
-def _effect(by_text: pd.DataFrame, n_claims: int) -> dict[str, float]:
-    known = by_text[by_text["gained"].notna()]
-    found = median_over_texts(known["gained"], known.index.tolist(), n_claims=n_claims)
-    return {
-        "gained": found.value,
-        "low": found.low,
-        "high": found.high,
-        "change": float(known["change"].median()),
-        "n_texts": found.n_texts,
-    }
-
-
-def _verdict(effects: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) -> Verdict:
+def _verdict(
+    ways: Mapping[str, pd.DataFrame],
+    found: Mapping[str, Interval],
+    left_out: Mapping[str, int],
+    n_claims: int,
+) -> Verdict:
     words: dict[str, Any] = {
         "statistic": "rise of the attention that later queries pay to the primary, from the "
         "creation layer on, when a text's first secondary sink is removed, minus that for its "
@@ -188,34 +186,24 @@ def _verdict(effects: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) 
         "line": 0.0,
         "n_claims": n_claims,
     }
-    if not len(effects):
+    if not found:
         why = "no removable sink has an active primary both before and after its creation layer"
         return verdict_of(CLAIM, "inconclusive", why, None, **words)
-    first, *_ = rows = effects.to_dict("records")
-    n_texts = int(first["n_texts"])
-    interval = Interval(
-        value=float(first["gained"]),
-        low=float(first["low"]),
-        high=float(first["high"]),
-        n=n_texts,
-        n_texts=n_texts,
-    )
+    interval = next(iter(found.values()))
+    change = next(iter(ways.values()))["change"].median()
     least = min_texts(n_claims)
-    if n_texts < least:
-        why = f"only {count(n_texts, 'text')} with a removable sink; at least {least} are needed"
+    if interval.n_texts < least:
+        texts = count(interval.n_texts, "text")
+        why = f"only {texts} with a removable sink; at least {least} are needed"
         return verdict_of(CLAIM, "inconclusive", why, interval, **words)
-    outcome, agreement = combine_outcomes({str(one["edit"]): _outcome(one) for one in rows})
+    outcome, agreement = combine_outcomes({way: outcome_of(one, 0.0) for way, one in found.items()})
     why = (
         f"with the first secondary sink removed, later queries pay the primary "
-        f"{first['gained']:+.3f} of their attention more, the gain by the softmax included; in the "
-        f"clean run this had changed by {first['change']:+.3f} at the creation layer (medians over "
+        f"{interval.value:+.3f} of their attention more, the gain by the softmax included; in the "
+        f"clean run this had changed by {change:+.3f} at the creation layer (medians over "
         f"texts); {agreement}"
     )
     return verdict_of(CLAIM, outcome, why, interval, **words)
-
-
-def _outcome(one: Mapping[Any, Any]) -> str:
-    return "supported" if one["low"] > 0 else "contradicted" if one["high"] < 0 else "inconclusive"
 
 
 def cells_of(sample: Sample) -> Cells:

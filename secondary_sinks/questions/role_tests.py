@@ -22,14 +22,15 @@ from typing import Any
 
 import pandas as pd
 
-from secondary_sinks.causal.controls import last_judged, never_sinks
+from secondary_sinks.causal.controls import never_sinks
 from secondary_sinks.detection import shared_lengths
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.observation import CachedPass
-from secondary_sinks.questions.matched_pairs import COPIES, UNREAD
+from secondary_sinks.questions.matched_pairs import testable
 from secondary_sinks.questions.question import Cost
 from secondary_sinks.questions.trials import Trial, run_trials
 from secondary_sinks.types import LASTING, Edit, Sink, SinkTable, Trace
+from secondary_sinks.types.controls import last_judged
 
 MOST_TWINS = 4
 """Largest number of twins per sink; the nearest ones are used."""
@@ -60,10 +61,8 @@ def asked_of(traces: Sequence[Trace], sinks: SinkTable) -> tuple[list[Asked], di
     Roles are given to sinks of `LASTING` kinds: secondary and primary-like ones.
     """
     texts = {trace.text_id: trace for trace in traces}
-    every = [s for s in sinks.sinks if s.text_id in texts and s.kind in LASTING]
-    fresh = [sink for sink in every if not sink.copy_of]
-    known = [sink for sink in fresh if sink.mass_max == sink.mass_max]
-    left_out = {COPIES: len(every) - len(fresh), UNREAD: len(fresh) - len(known)}
+    lasting = [s for s in sinks.sinks if s.text_id in texts and s.kind in LASTING]
+    known, left_out = testable(lasting)
     wanted: dict[str, set[int]] = {}
     for sink in known:
         wanted.setdefault(sink.text_id, set()).add(sink.token_id)
@@ -76,11 +75,6 @@ def roles_cost(traces: Sequence[Trace], sinks: SinkTable) -> Cost:
     """Number of cells of `roles`, without those of MLPs that may write a sink together."""
     asked, _ = asked_of(traces, sinks)
     return Cost(question="roles", replayed=sum(len([*_tests(one)]) for one in asked), recomputed=0)
-
-
-def is_asked(sink: Sink) -> bool:
-    """Whether a sink of the given texts gets roles."""
-    return sink.kind in LASTING and not sink.copy_of and sink.mass_max == sink.mass_max
 
 
 Twins = Mapping[str, Mapping[int, Sequence[int]]]

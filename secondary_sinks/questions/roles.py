@@ -155,8 +155,8 @@ def roles(
     )
 
 
-def null_cosine(d_model: int, chance: float = CHANCE) -> float:
-    """Cosine with a given direction that a random direction exceeds with this probability.
+def null_cosine(d_model: int) -> float:
+    """Cosine with a given direction that a random direction exceeds with a probability of `CHANCE`.
 
     In closed form: for the cosine r in d dimensions, r sqrt((d - 1) / (1 - r^2)) follows Student's
     t distribution with d - 1 degrees of freedom.
@@ -164,7 +164,7 @@ def null_cosine(d_model: int, chance: float = CHANCE) -> float:
     >>> round(null_cosine(896), 3)
     0.078
     """
-    t = float(special.stdtrit(d_model - 1, 1 - chance))
+    t = float(special.stdtrit(d_model - 1, 1 - CHANCE))
     return t / math.sqrt(d_model - 1 + t * t)
 
 

@@ -13,9 +13,9 @@ from secondary_sinks.questions.layers import (
     verdicts_of_layers,
 )
 from secondary_sinks.questions.lost_by_layer import could_end, effects_by_layer, pairs_of
-from secondary_sinks.questions.role_tests import is_asked
+from secondary_sinks.questions.matched_pairs import testable
 from secondary_sinks.questions.writers import NAMING, levels_in, writer_verdicts
-from secondary_sinks.types import SinkTable
+from secondary_sinks.types import LASTING, SinkTable
 
 
 def layers_of(sinks: SinkTable) -> int:
@@ -28,7 +28,7 @@ def layers_of(sinks: SinkTable) -> int:
 
 def levels_of(sinks: SinkTable) -> int:
     """Number of levels with roles; sinks without a level count as one, primary-like ones too."""
-    asked = [sink for sink in sinks.sinks if is_asked(sink)]
+    asked, _ = testable(sink for sink in sinks.sinks if sink.kind in LASTING)
     names = {str(one.level) if one.kind == "secondary" else one.kind for one in asked}
     return max(len(names), 1)
 

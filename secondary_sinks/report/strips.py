@@ -113,19 +113,14 @@ def _piece(text: str, sink: dict[Any, Any] | None, key: str) -> Piece:
         f"{sink['segments']}, peak mass {percent(sink['mass_max'])}, "
         f"norm {format_number(sink['norm_ratio_max'])} times the median"
     )
-    kind, strength = sink["kind"], _strength(sink)
-    return Piece(text=token(text), kind=kind, says=says, strength=strength, key=key)
+    mass = sink["mass_max"]  # its square root keeps weak sinks visible next to the primary
+    strength = 0.0 if math.isnan(mass) else round(math.sqrt(min(max(mass, 0.0), 1.0)), 2)
+    return Piece(text=token(text), kind=sink["kind"], says=says, strength=strength, key=key)
 
 
 def in_text(text: str) -> str:
     """A token among others: spaces stay spaces, and lines break where they did."""
     return make_visible(text, keep=" \n").replace("\n", "⏎\n")
-
-
-def _strength(sink: dict[Any, Any]) -> float:
-    """Square root of the peak mass, so that weak sinks stay visible next to the primary."""
-    mass = sink["mass_max"]
-    return 0.0 if math.isnan(mass) else round(math.sqrt(min(max(mass, 0.0), 1.0)), 2)
 
 
 def _title(text: dict[str, Any], sinks: pd.DataFrame) -> str:

@@ -1,11 +1,11 @@
 """One run folder: write it, record what made it, ask questions, open it, export it."""
 
+from secondary_sinks.files import sha256_of_json
 from secondary_sinks.runs.about import describe_change, fed_first, input_differences
 from secondary_sinks.runs.about import in_words as differences_in_words
 from secondary_sinks.runs.answers import parse_questions, read_answers, write_answers
 from secondary_sinks.runs.as_csv import escape_text, unescape
 from secondary_sinks.runs.ask import ask
-from secondary_sinks.runs.durable import sha256_of_json
 from secondary_sinks.runs.export import export, read_export
 from secondary_sinks.runs.folder import RunFolder
 from secondary_sinks.runs.generate import Sampling, feed_prompt

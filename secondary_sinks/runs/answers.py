@@ -61,7 +61,9 @@ def add_answer(
     """Add an answer to a finished run, rewrite its `run.json`, and return the new record."""
     both = [*record.get("answers", []), *write_answers(folder, [answer])]
     if answer.question in WITH_EDGES:
-        folder.write_table("circuit", _edges(folder, both))
+        rows = [row for row in both if row["question"] in WITH_EDGES]
+        edges = join_edges({row["question"]: _read(folder, row) for row in rows})
+        folder.write_table("circuit", edges)
     ordered = sorted(both, key=lambda one: list(ANSWERS).index(one["question"]))
     record = record | {
         "command": command,
@@ -71,12 +73,6 @@ def add_answer(
     }
     folder.write_record(record)
     return folder.record()
-
-
-def _edges(folder: RunFolder, rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """The edges of all parts of the circuit that were asked."""
-    return join_edges({row["question"]: _read(folder, row) for row in rows
-                       if row["question"] in WITH_EDGES})  # fmt: skip
 
 
 def read_answers(folder: RunFolder) -> dict[str, Answer]:

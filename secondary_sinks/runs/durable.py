@@ -1,8 +1,6 @@
 """Files that exist complete or not at all, even after a power failure."""
 
 import contextlib
-import hashlib
-import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -107,11 +105,6 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise unwritable(folder, error) from error
-
-
-def sha256_of_json(content: Any) -> str:
-    """SHA-256 of plain data, independent of the order of its keys."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def unwritable(path: Path, error: OSError) -> RunFolderError:

@@ -157,7 +157,7 @@ class RunFolder:
         """
         tables = {**record.get("tables", {}), **self._tables}
         plain = without_nan(record | {"schema": SCHEMA, "tables": tables})
-        said = {"sha256": durable.sha256_of_json(plain)} | plain
+        said = {"sha256": files.sha256_of_json(plain)} | plain
         content = json.dumps(said, indent=2, ensure_ascii=False, allow_nan=False)
         self.write_text(RECORD, content + "\n")
         self._written.clear()
@@ -195,7 +195,7 @@ class RunFolder:
         if not isinstance(found, dict) or found.get("schema") != SCHEMA:
             raise RunFolderError(f"{str(path)!r} is not a record of schema {SCHEMA}", "run again")
         sha256 = found.pop("sha256", None)
-        if sha256 is not None and sha256 != durable.sha256_of_json(found):
+        if sha256 is not None and sha256 != files.sha256_of_json(found):
             raise self._damaged(path, ValueError("its content does not match its sha256"))
         return with_nan(found)
 

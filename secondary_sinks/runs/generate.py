@@ -171,9 +171,12 @@ def answer_all(
         n_tokens += len(answer.tokens)
         speed = n_tokens / max(time.perf_counter() - start, 1e-9)
         left = (len(missing) - number) * limit / max(speed, 1e-9)
+        ended = "cut off"
+        if answer.ended_by is not None:
+            ended = f"ended by {model.tokenizer.convert_ids_to_tokens(answer.ended_by)!r}"
         say(
             f"[{number}/{len(missing)}] {task.key}: {len(answer.tokens):,} tokens, "
-            f"{_end(model, answer)}; {speed:.1f} tokens/s, at most {left:.0f} s to go"
+            f"{ended}; {speed:.1f} tokens/s, at most {left:.0f} s to go"
         )
     return before, new
 
@@ -212,12 +215,6 @@ def continue_text(
         new.append(token)
         ahead = torch.tensor([token])
     return Answer(tokens=tuple(new), ended_by=None)
-
-
-def _end(model: HookedModel, answer: Answer) -> str:
-    if answer.ended_by is None:
-        return "cut off"
-    return f"ended by {model.tokenizer.convert_ids_to_tokens(answer.ended_by)!r}"
 
 
 def _choose(logits: Float[Tensor, "d_vocab"], temperature: float, chance: torch.Generator) -> int:

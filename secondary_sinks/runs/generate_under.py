@@ -17,10 +17,10 @@ from secondary_sinks.causal import Met
 from secondary_sinks.causal.active_rule import check_rule
 from secondary_sinks.display import count
 from secondary_sinks.errors import TextError
+from secondary_sinks.files import sha256_of_json
 from secondary_sinks.layerwise.cached_generation import Continuation
 from secondary_sinks.models import HookedModel
 from secondary_sinks.runs.answer_lines import Say
-from secondary_sinks.runs.durable import sha256_of_json
 from secondary_sinks.runs.generate import (
     Sampling,
     Task,

@@ -3,7 +3,6 @@
 import ast
 import hashlib
 import io
-import json
 import tokenize
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -91,4 +90,4 @@ def versions_of_code() -> dict[str, str]:
 
 def hash_tokens(tokens: Sequence[int]) -> str:
     """SHA-256 of token ids."""
-    return hashlib.sha256(json.dumps(list(tokens)).encode()).hexdigest()
+    return files.sha256_of_json(list(tokens))

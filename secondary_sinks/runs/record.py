@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
+from secondary_sinks import files
 from secondary_sinks.models import HookedModel, architecture, class_name, weight_hash
 from secondary_sinks.models.identity import wrapped_frequencies, wrapped_settings
-from secondary_sinks.runs import durable
 from secondary_sinks.runs.hashes import hash_tokens, versions_of_code
 from secondary_sinks.texts import TokenizedText
 from secondary_sinks.types import Thresholds
@@ -55,14 +55,10 @@ def describe(
         | {"python": platform.python_version()},
     }
     named = {"name": model.cfg.model_name, **inputs["model"]}
-    return {"key": _key(inputs), "commit": commit(), **inputs, "model": named}
-
-
-def _key(inputs: dict[str, Any]) -> str:
-    """Hash of everything that can change a table; of a text, its token ids but not their source."""
-    unrelated = {*SAID, "fed"}
-    texts = [{n: v for n, v in text.items() if n not in unrelated} for text in inputs["texts"]]
-    return durable.sha256_of_json(inputs | {"texts": texts})
+    unrelated = {*SAID, "fed"}  # of a text, its token ids change a table, but not their source
+    fed = [{n: v for n, v in text.items() if n not in unrelated} for text in inputs["texts"]]
+    key = files.sha256_of_json(inputs | {"texts": fed})
+    return {"key": key, "commit": commit(), **inputs, "model": named}
 
 
 def config_hash(model: HookedModel) -> str:

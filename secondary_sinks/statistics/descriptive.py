@@ -62,15 +62,9 @@ def total_over_texts(counts: ArrayLike, n_texts: int) -> Interval:
     """
     given = np.asarray(counts, dtype=float)
     by_text = np.concatenate([given, np.zeros(n_texts - len(given))])
-    total, reach = float(by_text.sum()), n_texts * half_width(by_text)
-    return Interval(
-        value=total,
-        low=float(np.maximum(0.0, total - reach)),
-        high=total + reach,
-        n=n_texts,
-        n_texts=n_texts,
-        approximate=True,
-    )
+    reach = n_texts * half_width(by_text)
+    found = _approximate(float(by_text.sum()), reach, n=n_texts, n_texts=n_texts)
+    return replace(found, low=float(np.maximum(0.0, found.low)))
 
 
 def jackknife(by_text: Values, statistic: Callable[[Values], float]) -> Interval:

@@ -16,8 +16,7 @@ from secondary_sinks.runs.schema import TEXT, whole_record
 from secondary_sinks.sweeps.config import MOST_LAYERS, SweepConfig, parse_layers
 from secondary_sinks.sweeps.plan import Plan
 from secondary_sinks.sweeps.tasks import Prepared
-from secondary_sinks.texts import Text, TokenizedText
-from secondary_sinks.texts.tokenize import SAME_TEXT_FIELDS
+from secondary_sinks.texts import Text, TokenizedText, as_fed_first
 
 
 def as_first(now: Prepared, before: Prepared) -> tuple[Prepared, list[str]]:
@@ -25,7 +24,7 @@ def as_first(now: Prepared, before: Prepared) -> tuple[Prepared, list[str]]:
     if any(now.model[name] != before.model[name] for name in DECIDING):
         return now, []
     stored = {text.text_id: text for text in before.texts}
-    texts = tuple(_first(text, stored.get(text.text_id)) for text in now.texts)
+    texts = tuple(as_fed_first(text, stored.get(text.text_id)) for text in now.texts)
     changes = [a.text_id for a, b in zip(now.texts, texts, strict=True) if a.ids != b.ids]
     return replace(now, texts=texts), [fed_first(name) for name in changes]
 
@@ -39,13 +38,6 @@ def differences(before: Prepared, now: Prepared) -> list[str]:
     changes = in_texts(both, [text for text in new if text["text_id"] in known])
     found = [*in_weights(before.model, now.model), *changes]
     return [f"{what}; cells of the earlier inputs are not used" for what in found]
-
-
-def _first(now: TokenizedText, before: TokenizedText | None) -> TokenizedText:
-    same = before is not None and all(
-        getattr(before, n) == getattr(now, n) for n in SAME_TEXT_FIELDS
-    )
-    return before if before is not None and same and now.text_sha256 else now
 
 
 def texts_of(prepared: Prepared) -> list[dict[str, Any]]:

@@ -8,7 +8,6 @@ from typing import Any
 
 from secondary_sinks import files
 from secondary_sinks.errors import RunFolderError
-from secondary_sinks.runs import durable
 from secondary_sinks.sweeps.tasks import Outcome, Unit, key_of
 
 SCHEMA = 1
@@ -83,7 +82,7 @@ def unit_of(given: dict[str, Any]) -> Unit:
 def line_of(entry: Entry) -> bytes:
     """An entry as a line, with a hash of itself."""
     body = {"schema": SCHEMA} | asdict(entry)
-    return (json.dumps(body | {"line": durable.sha256_of_json(body)}) + "\n").encode()
+    return (json.dumps(body | {"line": files.sha256_of_json(body)}) + "\n").encode()
 
 
 def parse(line: bytes) -> Entry | None:
@@ -92,7 +91,7 @@ def parse(line: bytes) -> Entry | None:
         return None
     try:
         body = files.load_json(line.decode("utf-8"))
-        if not line.endswith(b"\n") or body.pop("line") != durable.sha256_of_json(body):
+        if not line.endswith(b"\n") or body.pop("line") != files.sha256_of_json(body):
             return None
     except (ValueError, KeyError, AttributeError, TypeError):
         return None

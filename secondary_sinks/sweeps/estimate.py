@@ -1,10 +1,10 @@
 """Estimate the work, time and disk space of a sweep without loading weights."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -21,9 +21,8 @@ from secondary_sinks.runs.hashes import hash_tokens
 from secondary_sinks.sweeps.config import SweepConfig
 from secondary_sinks.sweeps.manifest import Manifest
 from secondary_sinks.sweeps.stored_config import read_stored
-from secondary_sinks.sweeps.tasks import ROLES, ModelSpec, Prepared, Unit, task_key, unit_key
-from secondary_sinks.texts import Text
-from secondary_sinks.texts.tokenize import retokenize, to_record
+from secondary_sinks.sweeps.tasks import ROLES, ModelSpec, Prepared, task_key, unit_key
+from secondary_sinks.texts import Text, TokenizedText, as_fed_first, tokenize
 
 Known = Sequence[tuple[ModelSpec, Prepared]]
 TRACE_ROW, CELL_ROW = 70, 60
@@ -145,12 +144,12 @@ def _model(
 ) -> ModelEstimate:
     seen = outline(resolve(spec.name, spec.revision), trust_remote_code=spec.trust_remote_code)
     units = config.units(seen.n_layers)
-    fed, bad = _feed(config, seen, texts, _fed_first(spec, known))
+    prepared = dict(known).get(spec)
+    fed, bad = _feed(config, seen, texts, prepared.texts if prepared else ())
     keys = _keys(config, spec, fed, known)
     done = manifest.done()
-    left = [
-        [u for u in units if _unit_key(config, key, u) not in done.get(key, ())] for key in keys
-    ]
+    named = partial(unit_key, ordinary=config.ordinary, whole=config.pooled)
+    left = [[unit for unit in units if named(key, unit) not in done.get(key, ())] for key in keys]
     sizes = [len(tokens) for tokens in fed]
     passes = sum(2 for one in left if one)
     n_tokens = sum(2 * size for size, one in zip(sizes, left, strict=True) if one)
@@ -177,28 +176,21 @@ def _model(
     )
 
 
-def _unit_key(config: SweepConfig, key: str, unit: Unit) -> str:
-    return unit_key(key, unit, config.ordinary, whole=config.pooled)
-
-
-def _fed_first(spec: ModelSpec, known: Known) -> dict[str, dict[str, Any]]:
-    """Texts that the sweep in the folder already fed to this model, as `retokenize` takes them."""
-    prepared = dict(known).get(spec)
-    texts = prepared.texts if prepared else ()
-    return {text.text_id: to_record(text) for text in texts}
-
-
 def _feed(
-    config: SweepConfig, seen: Outline, texts: Sequence[Text], before: Mapping[str, Any]
+    config: SweepConfig, seen: Outline, texts: Sequence[Text], before: Sequence[TokenizedText]
 ) -> tuple[list[tuple[int, ...]], tuple[str, ...]]:
-    """Token ids of the texts that fit, without repetitions, and what is wrong with the others."""
+    """Token ids of the texts that fit, without repetitions, and what is wrong with the others.
+
+    `before` are texts that the sweep in the folder already fed to this model.
+    """
+    stored = {text.text_id: text for text in before}
     found: dict[tuple[int, ...], None] = {}
     bad = []
     least, most = config.thresholds.min_queries + 1, seen.n_ctx or 1 << 30
     for text in texts:
         try:
-            known = before.get(text.text_id)
-            ids = retokenize(text, seen.tokenizer, config.feed, known)[0].tokens.tolist()
+            now = tokenize(text, seen.tokenizer, config.feed)
+            ids = list(as_fed_first(now, stored.get(text.text_id)).ids)
             check_ids(ids, seen.d_vocab, seen.tokenizer, f"text {text.text_id!r}")
         except TextError as error:
             bad.append(str(error))
@@ -239,7 +231,8 @@ def _sinks(manifest: Manifest, keys: set[str], tokens: int) -> float | None:
     return sum(entry.n_sinks for entry in found.values()) * tokens / seen if seen else None
 
 
-def _operations_per_second(spec: ModelSpec, size: int = 1024) -> float:
+def _operations_per_second(spec: ModelSpec) -> float:
+    size = 1024
     device, dtype = parse_device(spec.device), parse_dtype(spec.dtype)
     one = torch.ones(size, size, device=device, dtype=dtype)
     (one @ one).sum().item()  # warm-up, slower than later ones

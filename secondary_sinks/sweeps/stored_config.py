@@ -69,7 +69,7 @@ def store(
         "asked": asked,
         "models": [{"spec": asdict(p.spec), "prepared": _plain(p.prepared)} for p in plans],
     }
-    content = {"sha256": durable.sha256_of_json(content)} | content
+    content = {"sha256": files.sha256_of_json(content)} | content
     path, written = folder / WORK / CONFIG, (json.dumps(content, indent=1) + "\n").encode()
     if path.is_file() and files.read_bytes(path) == written:
         return
@@ -93,7 +93,7 @@ def read_stored(folder: Path) -> Stored:
         raise RunFolderError(
             f"{str(path)!r} is not a config of schema {SCHEMA}", "run the sweep again"
         )
-    if found.pop("sha256", None) != durable.sha256_of_json(found):
+    if found.pop("sha256", None) != files.sha256_of_json(found):
         raise _damaged(path, ValueError("its content does not match its sha256"))
     try:
         stored = Stored(

@@ -94,10 +94,6 @@ def in_words(todo: Plan) -> dict[str, Any]:
     }
 
 
-def _silent(event: str, **facts: Any) -> None:
-    pass
-
-
 class Sweep:
     """One call of `sweep`, with its folder claimed."""
 
@@ -111,7 +107,8 @@ class Sweep:
         tell: Tell | None,
     ) -> None:
         self.config, self.folder, self.texts = config, folder, texts
-        self.force, self.command, self.tell = force, command, tell or _silent
+        self.force, self.command = force, command
+        self.tell = tell or (lambda event, **facts: None)
         self.manifest = Manifest(folder.path)
         asked = asked_for(config, texts)
         self.before, self.finish = Before(folder, config, asked), Finish(folder, config, asked)

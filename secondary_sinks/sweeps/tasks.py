@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from secondary_sinks.runs import durable
+from secondary_sinks import files
 from secondary_sinks.runs.hashes import DECIDING, versions_of_code
 from secondary_sinks.texts import TokenizedText
 from secondary_sinks.types import Thresholds
@@ -146,7 +146,7 @@ def task_key(
         "thresholds": asdict(thresholds),
         "measures": (versions or versions_of_code())["measures"],
     }
-    return durable.sha256_of_json(parts)
+    return files.sha256_of_json(parts)
 
 
 def unit_key(task: str, unit: Unit, ordinary: int, engine: str = "", *, whole: bool = False) -> str:
@@ -160,7 +160,7 @@ def unit_key(task: str, unit: Unit, ordinary: int, engine: str = "", *, whole: b
         "ordinary": ordinary,
         "engine": engine or versions_of_code()["engine"],
     }
-    return durable.sha256_of_json(parts | ({"whole": True} if whole else {}))
+    return files.sha256_of_json(parts | ({"whole": True} if whole else {}))
 
 
 def key_of(task: Task, unit: Unit) -> str:

@@ -11,7 +11,7 @@ from secondary_sinks.texts.feeds import check_feed
 from secondary_sinks.texts.limits import split_json_lines
 from secondary_sinks.texts.read_files import bundled_corpus, parse_jsonl, read_texts, read_utf8
 from secondary_sinks.texts.text import Text
-from secondary_sinks.texts.tokenize import TokenizedText, retokenize, to_record, tokenize
+from secondary_sinks.texts.tokenize import TokenizedText, as_fed_first, tokenize
 from secondary_sinks.types.controls import Control, match_controls
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Text",
     "TokenizedText",
     "answer_in",
+    "as_fed_first",
     "bundled_corpus",
     "check_feed",
     "is_right",
@@ -29,8 +30,6 @@ __all__ = [
     "read_questions",
     "read_texts",
     "read_utf8",
-    "retokenize",
     "split_json_lines",
-    "to_record",
     "tokenize",
 ]

@@ -125,6 +125,6 @@ def _add_mark(message: Message, mark: str) -> Message:
     return message | {"content": content + mark} if content else message
 
 
-def _quote(text: str, most: int = 60) -> str:
+def _quote(text: str) -> str:
     text = text.strip()
-    return repr(text if len(text) <= most else f"{text[:most]}...")
+    return repr(text if len(text) <= 60 else f"{text[:60]}...")

@@ -1,9 +1,6 @@
 """Text -> token ids, with a record of the exact string that was fed."""
 
-import hashlib
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -13,6 +10,7 @@ from torch import Tensor
 
 from secondary_sinks.display import count
 from secondary_sinks.errors import TextError, reason
+from secondary_sinks.files import sha256_of_json
 from secondary_sinks.texts.chat_template import apply_chat_template, format_losses
 from secondary_sinks.texts.feeds import Feed, parse_feed
 from secondary_sinks.texts.text import Text, extras_of
@@ -24,18 +22,14 @@ def tokenizer_sha256(tokenizer: Any) -> str:
     """SHA-256 of the vocabulary with its ids, added tokens included."""
     size, known = _KNOWN.get(tokenizer, (-1, ""))
     if size != len(tokenizer):
-        known = _hash(sorted(tokenizer.get_vocab().items()))
+        known = sha256_of_json(sorted(tokenizer.get_vocab().items()))
         _KNOWN[tokenizer] = (len(tokenizer), known)
     return known
 
 
 def template_sha256(tokenizer: Any) -> str:
     """SHA-256 of the chat template, or of all templates if a tokenizer has several."""
-    return _hash(tokenizer.chat_template)
-
-
-def _hash(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return sha256_of_json(tokenizer.chat_template)
 
 
 IDS = "ids"
@@ -221,26 +215,13 @@ SAME_TEXT_FIELDS = ("text_id", "feed", "text_sha256", "tokenizer_sha256", "templ
 """Fields that must be equal for a text to be the same as in an earlier run, fed the same way."""
 
 
-def to_record(fed: TokenizedText) -> dict[str, Any]:
-    """A tokenized text as plain data, for `retokenize`."""
-    named = {name: getattr(fed, name) for name in SAME_TEXT_FIELDS}
-    return named | {"fed": fed.fed, "token_ids": fed.tokens.tolist()}
+def as_fed_first(now: TokenizedText, before: TokenizedText | None) -> TokenizedText:
+    """The text as it was fed before, if it is the same text; else as it is `now`.
 
-
-def retokenize(
-    text: Text, tokenizer: Any, feed: str, before: Mapping[str, Any] | None
-) -> tuple[TokenizedText, bool]:
-    """Token ids of a text, taken from an earlier run if it is the same text there.
-
-    `before` is `to_record` of the earlier run. It is the same text if id, content, feed, tokenizer
-    and chat template are equal. The second value says whether the earlier ids differ from those of
-    today, for example because the template writes the date. Raises `TextError` as `tokenize` does.
+    It is the same text if id, content, feed, tokenizer and chat template are equal. The ids may
+    differ nevertheless, for example because the template writes the date.
     """
-    now = tokenize(text, tokenizer, feed)
     if before is None or not now.text_sha256:
-        return now, False
-    same = all(before.get(name) == getattr(now, name) for name in SAME_TEXT_FIELDS)
-    if not same or before["token_ids"] == now.tokens.tolist():
-        return now, False
-    ids = torch.tensor(before["token_ids"], dtype=torch.long)
-    return replace(now, tokens=ids, fed=str(before["fed"])), True
+        return now
+    same = all(getattr(before, name) == getattr(now, name) for name in SAME_TEXT_FIELDS)
+    return before if same else now

@@ -5,6 +5,9 @@ import random
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from secondary_sinks.types.sinks import SinkTable
+from secondary_sinks.types.trace import Trace
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Control:
@@ -13,6 +16,12 @@ class Control:
     pos: int
     kind: str
     sink_pos: int
+
+
+def last_judged(trace: Trace, sinks: SinkTable) -> int:
+    """The last position that enough queries see at every layer; -1 if no position is."""
+    seen = (trace.queries.amin(0) >= sinks.thresholds.min_queries).nonzero()[:, 0]
+    return int(seen.max()) if len(seen) else -1
 
 
 def match_controls(

@@ -80,14 +80,6 @@ class EditKind:
         return self.name + ("[:OVER]" if self.over else "[:SEED]" if self.seed else "")
 
 
-def _keep_all(row: Row, given: Given) -> Row:
-    return row
-
-
-def _zero(row: Row, given: Given) -> Row:
-    return torch.zeros_like(row)
-
-
 def _replace(row: Row, given: Given) -> Row:
     assert given.row is not None
     return given.row
@@ -115,10 +107,6 @@ def _rotate(row: Row, given: Given) -> Row:
     return row * math.cos(angle) + across * (length * math.sin(angle))
 
 
-def _remove(row: Row, given: Given) -> Row:
-    return row - _component(row, given)
-
-
 def _component(row: Row, given: Given) -> Row:
     assert given.direction is not None
     return (row @ given.direction) * given.direction
@@ -135,8 +123,8 @@ def _knock_out(row: Row, given: Given) -> Row:
 
 
 EDIT_KINDS = (
-    EditKind(name="none", becomes="unchanged: the no-op", apply=_keep_all),
-    EditKind(name="zero", becomes="zero", apply=_zero),
+    EditKind(name="none", becomes="unchanged: the no-op", apply=lambda row, given: row),
+    EditKind(name="zero", becomes="zero", apply=lambda row, given: torch.zeros_like(row)),
     EditKind(
         name="mean",
         becomes="its mean over `over`: `ordinary` tokens of the text, its token `twins` that are "
@@ -181,7 +169,7 @@ EDIT_KINDS = (
     EditKind(
         name="remove",
         becomes="itself without its component along the primary's direction",
-        apply=_remove,
+        apply=lambda row, given: row - _component(row, given),
         directed=True,
         of_vectors=True,
         sites=RESIDUAL,

@@ -1,14 +1,15 @@
 """Effects of edits, and verdicts."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, TypeVar, overload
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from secondary_sinks.display import (
     Displayed,
+    Listed,
     card_html,
     count,
     percent_or_number,
@@ -91,27 +92,11 @@ _SHOWN = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Effects(Displayed):
+class Effects(Listed[Effect]):
     """Effects of many edits: a sequence of rows, of which a slice is `Effects` again."""
 
+    _items = "rows"
     rows: tuple[Effect, ...]
-
-    def __len__(self) -> int:
-        """Number of cells."""
-        return len(self.rows)
-
-    def __iter__(self) -> Iterator[Effect]:
-        """Cell by cell."""
-        return iter(self.rows)
-
-    @overload
-    def __getitem__(self, index: int) -> Effect: ...
-    @overload
-    def __getitem__(self, index: slice) -> "Effects": ...
-    def __getitem__(self, index: int | slice) -> "Effect | Effects":
-        """One cell, or the cells of a slice."""
-        found = self.rows[index]
-        return found if isinstance(found, Effect) else Effects(rows=found)
 
     def _line(self) -> str:
         tokens = {(row.text_id, row.pos): row.role for row in self.rows}

@@ -1,11 +1,11 @@
 """`Sink` and `SinkTable`: the result of detection."""
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, overload
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any
 
-from secondary_sinks.display import Displayed, count, table_html, tally
+from secondary_sinks.display import Listed, count, table_html, tally
 from secondary_sinks.errors import DetectionError, expected_one_of
 from secondary_sinks.types.frames import tidy
 from secondary_sinks.types.lists import plain_digits
@@ -76,13 +76,8 @@ class Sink:
 MOST_LAYERS = 100_000
 
 
-def censoring(layers: Sequence[int], n_layers: int) -> str:
-    """Whether the layers of a sink are cut off by the first or last layer of the model.
-
-    >>> censoring((0, 1), 8), censoring((3, 7), 8)
-    ('left', 'right')
-    """
-    left, right = layers[0] == 0, layers[-1] == n_layers - 1
+def censoring(left: bool, right: bool) -> str:
+    """`Sink.censored`, from whether the true start and the true end are hidden."""
     return "both" if left and right else "left" if left else "right" if right else "none"
 
 
@@ -127,33 +122,17 @@ _SHOWN = ("text_id", "pos", "token", "kind", "segments", "lifetime", "level", "m
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class SinkTable(Displayed):
+class SinkTable(Listed[Sink]):
     """Sinks of one or more texts, with the thresholds that they were found by.
 
     A sequence of sinks: a slice is a `SinkTable` again.
     """
 
+    _items = "sinks"
     sinks: tuple[Sink, ...]
     thresholds: Thresholds = field(default_factory=Thresholds)
     near: tuple[Sink, ...] = ()
     """Tokens that are not sinks, but could be without half-precision rounding."""
-
-    def __len__(self) -> int:
-        """Number of sinks."""
-        return len(self.sinks)
-
-    def __iter__(self) -> Iterator[Sink]:
-        """Sink by sink."""
-        return iter(self.sinks)
-
-    @overload
-    def __getitem__(self, index: int) -> Sink: ...
-    @overload
-    def __getitem__(self, index: slice) -> "SinkTable": ...
-    def __getitem__(self, index: int | slice) -> "Sink | SinkTable":
-        """One sink, or the sinks of a slice."""
-        found = self.sinks[index]
-        return found if isinstance(found, Sink) else replace(self, sinks=found)
 
     def _line(self) -> str:
         texts = count(len({sink.text_id for sink in self.sinks}), "text")

@@ -104,13 +104,6 @@ def released(path, pairs):
     return path
 
 
-def assigned(sinks):
-    """Sinks with their levels."""
-    return tuple(
-        replace(one, level=level) for one, level in zip(sinks, assign_levels(sinks), strict=True)
-    )
-
-
 SCATTERED = [(4 + 3 * n, 5 + (5 * n) % 17) for n in range(12)]
 
 
@@ -160,7 +153,7 @@ def test_levels_that_uniform_noise_seems_to_have_support_nothing():
             for text in range(12)
             for number in range(3)
         )
-        source = sink_levels.Source("noise", SinkTable(sinks=assigned(sinks)), 12, 20)
+        source = sink_levels.Source("noise", SinkTable(sinks=assign_levels(sinks)), 12, 20)
         found = find_levels(source.sinks, n_texts=12, resamples=0)
         outcomes.append(sink_levels._verdict(source, found, 1))
         several += len(found.levels) > 1 and outcomes[-1].low > 0.5

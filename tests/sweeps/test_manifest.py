@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from secondary_sinks import files
 from secondary_sinks.errors import RunFolderError
 from secondary_sinks.runs import durable
 from secondary_sinks.sweeps.entries import Entry
@@ -34,7 +35,7 @@ def line_of(manifest):
 def rewrite(manifest, body):
     """A line whose own hash is right, whatever it says."""
     body.pop("line", None)
-    said = body | {"line": durable.sha256_of_json(body)}
+    said = body | {"line": files.sha256_of_json(body)}
     manifest.path.write_text(json.dumps(said) + "\n")
 
 

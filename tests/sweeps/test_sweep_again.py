@@ -6,7 +6,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from secondary_sinks import runs, sweeps
+from secondary_sinks import files, runs, sweeps
 from secondary_sinks.errors import RunFolderError
 from secondary_sinks.runs import RunFolder, parquet
 from secondary_sinks.sweeps.manifest import Manifest
@@ -149,9 +149,8 @@ def test_a_manifest_of_another_schema_is_refused_not_recomputed(tmp_path):
     line = json.loads(manifest.path.read_bytes().splitlines()[0])
     del line["line"]
     line["schema"] = 99
-    from secondary_sinks.runs import durable
 
-    manifest.path.write_text(json.dumps(line | {"line": durable.sha256_of_json(line)}) + "\n")
+    manifest.path.write_text(json.dumps(line | {"line": files.sha256_of_json(line)}) + "\n")
     before = sorted((tmp_path / "out" / "sweep" / "shards").iterdir())
     with pytest.raises(RunFolderError, match="another schema"):
         sweep(tmp_path / "out")

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from transformers.convert_slow_tokenizer import bytes_to_unicode
+
 from secondary_sinks.errors import UnsupportedModelError
 from secondary_sinks.models.gguf.header import GgufHeader, read_arrays
 from secondary_sinks.models.gguf.splits import split_expressions, split_text
@@ -61,7 +63,7 @@ class TokenizerRules:
             spaced = (" " + text if self.space_in_front else text).replace(" ", SPACE)
             pieces = merge_pairs(list(spaced), lambda one, two: -self.scores[one + two])
             return [number for piece in pieces for number in self._ids_of(piece)]
-        alphabet = byte_alphabet()
+        alphabet = bytes_to_unicode()
         words = (
             "".join(alphabet[byte] for byte in word.encode())
             for word in split_text(text, self.split)
@@ -184,19 +186,6 @@ def merge_pairs(pieces: list[str], cost: Callable[[str, str], float]) -> list[st
         if best < 0:
             return pieces
         pieces = [*pieces[:best], pieces[best] + pieces[best + 1], *pieces[best + 2 :]]
-
-
-def byte_alphabet() -> dict[int, str]:
-    """The character for each byte: the byte itself if it is printable, else one from 256 on.
-
-    >>> byte_alphabet()[ord(" ")], byte_alphabet()[ord("a")]
-    ('\u0120', 'a')
-    """
-    printed = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = [byte for byte in range(256) if byte not in printed]
-    return {byte: chr(byte) for byte in printed} | {
-        byte: chr(256 + place) for place, byte in enumerate(others)
-    }
 
 
 def _as_plain_class(tokenizer: Any, backend: Any) -> Any:

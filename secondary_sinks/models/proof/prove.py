@@ -161,7 +161,9 @@ def _check_causality(model: Any, expected: Expected, clean: States) -> Agreement
     """
     layer, pos = (model.cfg.n_layers - 1) // 2, expected.probe.shape[1] // 2
     point, edited = hook_name(layer, "mlp_out"), hook_name(layer, "resid_post")
-    vector = _strong_vector(clean[edited][pos])
+    state = clean[edited][pos]
+    vector = torch.randn(len(state), generator=torch.Generator().manual_seed(1))
+    vector = vector * 10 * state.float().norm() / vector.norm()
 
     def add(mlp_out: Tensor, hook: Any) -> Tensor:
         changed = mlp_out.clone()
@@ -185,11 +187,6 @@ def _check_causality(model: Any, expected: Expected, clean: States) -> Agreement
         if name in after and not change > TOLERANCE[model.cfg.dtype]:
             raise _failed("causality", f"an edit of {point} does not change {name}")
     return agreements
-
-
-def _strong_vector(residual: Float[Tensor, "d_model"]) -> Float[Tensor, "d_model"]:
-    vector = torch.randn(len(residual), generator=torch.Generator().manual_seed(1))
-    return vector * 10 * residual.float().norm() / vector.norm()
 
 
 def _states_in_chunks(model: Any, expected: Expected) -> States:

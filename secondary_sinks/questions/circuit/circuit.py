@@ -1,6 +1,6 @@
 """`circuit`: all parts of the circuit of some sinks, and what is drawn of them."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -16,7 +16,7 @@ from secondary_sinks.questions.circuit.function import FUNCTION
 from secondary_sinks.questions.circuit.readers import READER_HEADS
 from secondary_sinks.questions.circuit.trigger import TRIGGER
 from secondary_sinks.questions.circuit.writer import WRITER
-from secondary_sinks.types import Sink, SinkCircuit, SinkTable, Trace, Verdict, as_traces
+from secondary_sinks.types import SinkCircuit, SinkTable, Trace, Verdict, as_traces
 from secondary_sinks.types.lists import refuse_twice
 
 CIRCUIT = (TRIGGER, WRITER, READER_HEADS, FUNCTION, EVICTION)
@@ -55,11 +55,13 @@ class Circuit(Displayed):
                 f"no edge of a sink at position {pos} of text {text_id!r} was tested",
                 "see .edges for those that were",
             )
-        return _of_sink(sinks[0], mine, self.n_layers)
-
-    def of_levels(self) -> list[SinkCircuit]:
-        """The means over the sinks of each kind and level."""
-        return circuits_of_levels(self.edges, self.n_layers)
+        sink = sinks[0]
+        return SinkCircuit(
+            name=f"{sink.token!r} at {sink.pos} of {sink.text_id}",
+            edges=mine,
+            n_layers=self.n_layers,
+            life=(sink.l_start, sink.l_end),
+        )
 
     def to_frame(self) -> pd.DataFrame:
         """The edges."""
@@ -116,23 +118,10 @@ def join_edges(answers: Mapping[str, Answer]) -> pd.DataFrame:
 
 def circuits_of_levels(edges: pd.DataFrame, n_layers: int) -> list[SinkCircuit]:
     """The mean circuit of each kind and level of sinks that has an edge from or to a layer."""
-    return [
-        SinkCircuit(name=name, edges=by_level(part), n_layers=n_layers)
-        for name, part in _levels(edges[edges["layer"].notna()])
-    ]
-
-
-def _levels(edges: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    for _, part in edges.groupby(["kind", "level"], dropna=False):
+    found = []
+    for _, part in edges[edges["layer"].notna()].groupby(["kind", "level"], dropna=False):
         kind, level = str(part["kind"].iloc[0]), float(part["level"].iloc[0])
         of_level = f" of level {level:.0f}" if kind == "secondary" and level == level else ""
-        yield f"{kind.replace('_', '-')} sinks{of_level}", part
-
-
-def _of_sink(sink: Sink, edges: pd.DataFrame, n_layers: int) -> SinkCircuit:
-    return SinkCircuit(
-        name=f"{sink.token!r} at {sink.pos} of {sink.text_id}",
-        edges=edges,
-        n_layers=n_layers,
-        life=(sink.l_start, sink.l_end),
-    )
+        name = f"{kind.replace('_', '-')} sinks{of_level}"
+        found.append(SinkCircuit(name=name, edges=by_level(part), n_layers=n_layers))
+    return found

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from secondary_sinks.causal.controls import ever_sinks
 from secondary_sinks.layerwise.protocol import Hook, HookedModel
 from secondary_sinks.layerwise.submodules import heads_of
 from secondary_sinks.measures import value_drain
@@ -76,8 +77,7 @@ def equal_keys(
     Tokens that are a sink or a reference at some layer are never drawn. Empty if no drawn keys
     come within `EQUAL` of the attention: there is not enough at ordinary tokens.
     """
-    taken = {sink.pos for sink in sinks.of_text(trace.text_id).sinks}
-    taken |= {pos, trace.primary, *trace.reference.tolist()}
+    taken = ever_sinks(trace, sinks) | {pos}
     able = [key for key in range(1, len(trace) - 1) if key not in taken]
     random.Random(f"{seed} {pos}").shuffle(able)
     wanted, total, keys = float(given.attention[pos]), 0.0, []

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from secondary_sinks.causal.controls import ever_sinks
 from secondary_sinks.errors import EditError
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.progress import Progress, shows_progress
@@ -119,13 +120,14 @@ def caches_of(text: TextPairs, sinks: SinkTable, window: int, draws: int) -> lis
     """
     trace, own = text.trace, _secondary(text, sinks)
     last = _first_counted(text, sinks, window) - window - 1
-    taken = {sink.pos for sink in sinks.of_text(trace.text_id).sinks}
-    taken |= {trace.primary, *trace.reference.tolist()}
+    taken = ever_sinks(trace, sinks)
     able = [pos for pos in range(1, last + 1) if pos not in taken]
     fresh = any(case.sink.kind in SECONDARY for case in text.cases)
     if not fresh or last + window + 2 >= len(trace) or len(able) < len(own):
         return []
-    primary, heavy = (trace.primary,), _heaviest(trace, able, len(own))
+    received = _received(trace)
+    heaviest = sorted(able, key=lambda pos: (-received[pos], pos))[: len(own)]
+    primary, heavy = (trace.primary,), tuple(sorted(heaviest))
     dropped = {"secondary": own, "primary": primary, "primary and secondary": own + primary}
     dropped["heavy hitters"] = heavy
     kept = {"primary": primary, "primary and secondary": own + primary}
@@ -162,12 +164,6 @@ def _first_counted(text: TextPairs, sinks: SinkTable, window: int) -> int:
     that there are enough ordinary ones.
     """
     return max(*_secondary(text, sinks), len(text.trace) // 4, 0) + window + 1
-
-
-def _heaviest(trace: Trace, able: Sequence[int], number: int) -> tuple[int, ...]:
-    received = _received(trace)
-    ordered = sorted(able, key=lambda pos: (-received[pos], pos))
-    return tuple(sorted(ordered[:number]))
 
 
 def _received(trace: Trace) -> list[float]:

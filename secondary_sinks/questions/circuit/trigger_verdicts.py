@@ -104,9 +104,9 @@ def _by_few(name: str, part: pd.DataFrame, n_claims: int) -> Verdict:
     tried = _known(part)
     control = tried["random_set_ended"]
     sure = tried["n_heads_end"].notna() & (tried["set_ended"] > HALF)
-    sizes = tried.loc[sure, "n_heads_end"]
+    size = round(tried.loc[sure, "n_heads_end"].median()) if sure.any() else 0
     words = (
-        f"{_of(sure)} end, with {count(_median(sizes), 'head')} in the median; with random heads "
+        f"{_of(sure)} end, with {count(size, 'head')} in the median; with random heads "
         f"instead, {control[sure].mean():.0%} of these" + _uncontrolled(control, sure, "heads")
     )
     return _verdict(
@@ -197,7 +197,10 @@ def _verdict(
 def _words(known: pd.DataFrame, what: str, sure: "pd.Series[bool]") -> str:
     """Text such as "head 3.11 is needed and enough at 5 of 7 sinks; no head at 2"."""
     counts = Counter(known.loc[sure, what])
-    parts = [f"{_noun(what, group)} at {number}" for group, number in counts.most_common(3)]
+    parts = [
+        f"{what if ' ' in group else what[:-1]} {group.replace(' ', ', ')} at {number}"
+        for group, number in counts.most_common(3)
+    ]
     parts += [f"others at {sum(counts.values()) - sum(dict(counts.most_common(3)).values())}"] * (
         len(counts) > 3
     )
@@ -208,15 +211,6 @@ def _words(known: pd.DataFrame, what: str, sure: "pd.Series[bool]") -> str:
 def _uncontrolled(control: "pd.Series[float]", found: "pd.Series[bool]", what: str) -> str:
     n = int((control.isna() & found).sum())
     return f"; {NO_CONTROL.format(what=what, n=n)}" if n else ""
-
-
-def _noun(what: str, group: str) -> str:
-    several = " " in group
-    return f"{what if several else what[:-1]} {group.replace(' ', ', ')}"
-
-
-def _median(sizes: "pd.Series[float]") -> int:
-    return round(sizes.median()) if len(sizes) else 0
 
 
 def _of(hits: "pd.Series[bool]") -> str:

@@ -210,8 +210,8 @@ def by_size(answer: Answer, shown: Shown) -> list[Drawing]:
     cells = answer.tables["coordinates"]
     keys = ["test", "coordinates", "k"]
     alive = cells.astype({"is_sink": float}).groupby(keys, sort=False)["is_sink"].mean()
-    frame = alive.reset_index().assign(none=nan)
-    lines = in_long_form(frame, "", "coordinates", "k", ("is_sink", "none", "none"))
+    frame = alive.reset_index()
+    lines = in_long_form(frame, "", "coordinates", "k", ("is_sink",))
     titles = {
         "without": ("share of sinks that<br>stay, k replaced", "linear"),
         "only": ("share of sinks that<br>stay, only k kept", "linear"),

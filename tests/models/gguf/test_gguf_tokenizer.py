@@ -15,7 +15,7 @@ from secondary_sinks.models.gguf import cache as gguf_cache
 from secondary_sinks.models.gguf import tokenizer as gguf_tokenizer
 from secondary_sinks.models.gguf.header import read_header
 from secondary_sinks.models.gguf.splits import SPLITS, split_text
-from secondary_sinks.models.gguf.tokenizer import SPACE, TokenizerRules, byte_alphabet, merge_pairs
+from secondary_sinks.models.gguf.tokenizer import SPACE, TokenizerRules, merge_pairs
 from secondary_sinks.models.original.read import read_original
 from secondary_sinks.models.original.sources import resolve
 from tests.models.gguf.files import tiny_model, write
@@ -47,7 +47,7 @@ def characters(prefix):
 
 def of_bytes(pre, special="<|end|>", merges=("1 2", "\u0120 1", "\u0120 a", "a b")):
     """A tokenizer of bytes, as GPT-2 has one."""
-    alphabet = sorted(byte_alphabet().values())
+    alphabet = sorted(bytes_to_unicode().values())
 
     def add(writer):
         joined = [merge.replace(" ", "") for merge in merges]
@@ -123,10 +123,6 @@ def test_a_split_that_nobody_knows_is_refused_and_an_unnamed_one_said(tmp_path):
         read(tmp_path / "odd.gguf", of_bytes("sisal"))
     with pytest.warns(SinkWarning, match=r"does not say how its tokenizer splits"):
         read(tmp_path / "old.gguf", of_bytes(None))
-
-
-def test_bytes_are_spelled_as_everywhere():
-    assert byte_alphabet() == bytes_to_unicode()
 
 
 def test_pairs_are_joined_cheapest_first_and_left_before_right():

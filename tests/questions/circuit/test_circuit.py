@@ -8,7 +8,12 @@ import pytest
 from secondary_sinks import circuit, detect, observe, sweeps
 from secondary_sinks.errors import QuestionError
 from secondary_sinks.questions import n_claims_of, trigger
-from secondary_sinks.questions.circuit import CIRCUIT, WITH_EDGES, edges_frame
+from secondary_sinks.questions.circuit import (
+    CIRCUIT,
+    WITH_EDGES,
+    circuits_of_levels,
+    edges_frame,
+)
 from secondary_sinks.report import write_report
 from secondary_sinks.runs import RunFolder, parse_questions
 from secondary_sinks.sweeps import ModelSpec, SweepConfig
@@ -70,7 +75,7 @@ def test_intervals_are_corrected_for_all_parts_together(found):
 def test_a_sink_and_a_level_are_drawn(found):
     figure = found.of_sink("one", 20).plot()
     assert {one.name for one in figure.data} >= {"trigger", "writer", "reader"}
-    (level,) = found.of_levels()
+    (level,) = circuits_of_levels(found.edges, found.n_layers)
     assert level.name == "secondary sinks"
     assert len(level.plot().data) > 2
 
@@ -86,7 +91,7 @@ def test_what_cannot_be_asked_is_named(found, planted):
         found.of_sink("one", 3)
     nothing = replace(found, sinks=SinkTable(sinks=()), answers={})
     assert nothing.edges.empty
-    assert nothing.of_levels() == []
+    assert circuits_of_levels(nothing.edges, nothing.n_layers) == []
 
 
 def test_the_edges_of_all_parts_are_one_table_of_the_run(folder, planted):
