@@ -25,7 +25,7 @@ HEAD = (
 )
 
 
-def read_table(path: Path, **options: Any) -> pd.DataFrame | None:
+def table_of(path: Path, **options: Any) -> pd.DataFrame | None:
     """A table, compressed or not, by the options of `pandas.read_csv`; None if there is no file.
 
     Raises `SinkError` for a file that is no such table.
@@ -69,7 +69,7 @@ def _after_primary(data: Path) -> str:
     """
     columns = {"measure": "str", "group": "str", "relative": "int64", "n_sinks": "int64"}
     path = data / "primary_weakening" / "data.csv"
-    table = read_table(path, usecols=list(columns), dtype=columns)
+    table = table_of(path, usecols=list(columns), dtype=columns)
     if table is None:
         return ""
     own = table[(table["measure"] == "mass") & (table["group"] == "primary")]
@@ -163,7 +163,7 @@ def _places(by_name: Mapping[str, Any], n_distinct: int | None, tables: Path | N
     for name, table in PLACES:
         for path in sorted(tables.glob(f"{name}/{table}.csv*")) if name in by_name else ():
             columns = {"text_id": "str", "pos": "int64"}
-            found = read_table(path, usecols=list(columns), dtype=columns)
+            found = table_of(path, usecols=list(columns), dtype=columns)
             if found is not None and 0 < len(found) == n_distinct:
                 return _placed(found, by_name[name].get("texts", ()))
     return ""

@@ -20,7 +20,6 @@ SENTENCES = {"claim", "why", "statistic", "controls", "problem", "remedy", "reas
 READING = {"split", "rsplit", "partition", "rpartition", "startswith", "endswith", "find", "index"}
 READING |= {"removeprefix", "removesuffix", "replace", "fullmatch", "match", "search", "sub"}
 FOREIGN = {
-    "secondary_sinks/causal/batches.py",
     "secondary_sinks/foreign.py",
     "secondary_sinks/models/original/checkpoint.py",
 }
