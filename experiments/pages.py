@@ -19,7 +19,7 @@ import typer
 from experiments.claims_table import read_models, write_claims_page
 from experiments.command import start
 from experiments.copied import copy_results, model_of, records_of
-from experiments.looked_at import read_table
+from experiments.looked_at import table_of
 from experiments.made import code_in_words, command_of, model_in_words, own_command, texts_in_words
 from experiments.recorded import RECORD, UNTESTABLE, is_older, read_record, shown_outcome
 from experiments.table import BY_NAME
@@ -165,7 +165,7 @@ def _found(record: Mapping[str, Any], source: str) -> str:
 def _ablations(folder: Path) -> list[str]:
     """Which ways to ablate were used, by the tables of an experiment; nothing where none was."""
     paths = sorted(folder.glob("*.csv*"))
-    tables = [read_table(path, usecols=lambda name: name == "edit") for path in paths]
+    tables = [table_of(path, usecols=lambda name: name == "edit") for path in paths]
     edits = [str(edit) for table in tables if table is not None for edit in table.get("edit", ())]
     used = [edit for edit in dict.fromkeys(edits) if edit.partition(":")[0] in KINDS]
     words = ", ".join(f"`{edit}`" for edit in used)
@@ -219,7 +219,7 @@ def _over(records: Sequence[Mapping[str, Any]]) -> str:
 def _depth(records: Sequence[Mapping[str, Any]], data: Path) -> list[str]:
     """Where the sinks arise; mentioned if it is not the middle layers that the paper describes."""
     column, source = "l_start", "data/sink_levels/data.csv"
-    cells = read_table(data.parent / source, usecols=[column], dtype={column: "int64"})
+    cells = table_of(data.parent / source, usecols=[column], dtype={column: "int64"})
     layers = [
         one["provenance"]["model"]["n_layers"]
         for one in records
