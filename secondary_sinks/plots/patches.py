@@ -30,7 +30,7 @@ PATCHES = {
 }
 EXTRA_COLUMNS = {
     "denoising": {
-        **{"creation": "creation layer's MLP", "ordinary": "the same, of ordinary tokens"},
+        **{"creation": "creation layer", "ordinary": "ordinary tokens'"},
         **{"forming": "all forming MLPs"},
     },
     "noising": {"forming": "all forming MLPs", "other": "other MLPs"},
