@@ -42,7 +42,7 @@ GROUPS = {"sink": "sinks", "control": "control tokens"}
 PANELS = {
     "mass_edited": ("attention mass", "linear"),
     "lifetime_attention_edited": ("layers attended", "linear"),
-    "lifetime_edited": ("lifetime (by norm test too)", "linear"),
+    "lifetime_edited": ("lifetime (by<br>norm test too)", "linear"),
 }
 CAPTIONS = {
     "figure": "Means over tokens, bands the 10th to 90th percentile. Factor 1 changes nothing.",
