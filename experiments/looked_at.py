@@ -46,7 +46,7 @@ def layers_of(records: Records, data: Path | None) -> list[str]:
 
     The latter comes from the profile of the primary in `data`; both are left out if unknown.
     """
-    made = next((one["provenance"] for one in records.values() if _has_layers(one)), None)
+    made = _with_layers(records)
     if made is None:
         return []
     created = sorted(map(int, made["sample"]["created_at"]))
@@ -56,9 +56,11 @@ def layers_of(records: Records, data: Path | None) -> list[str]:
     return [f"{where} of {made['model']['n_layers']}{after}"]
 
 
-def _has_layers(record: Mapping[str, Any]) -> bool:
-    made = record.get("provenance", {})
-    return bool(made.get("sample", {}).get("created_at")) and "model" in made
+def _with_layers(records: Records) -> Mapping[str, Any] | None:
+    """The first provenance that says at which layers the sinks arise; None if none says it."""
+    found = (one.get("provenance", {}) for one in records.values())
+    able = (made for made in found if made.get("sample", {}).get("created_at"))
+    return next((made for made in able if "model" in made), None)
 
 
 def _after_primary(data: Path) -> str:
@@ -83,19 +85,17 @@ def _after_primary(data: Path) -> str:
 
 def middle_words(models: Mapping[str, Records]) -> list[str]:
     """In how many models the sinks arise in the middle layers; nothing if no model tells it."""
-    made = {
-        name: next((one["provenance"] for one in records.values() if _has_layers(one)), None)
-        for name, records in models.items()
-    }
-    known = {name: one for name, one in made.items() if one is not None}
+    known = [made for made in map(_with_layers, models.values()) if made is not None]
     if not known:
         return []
-    shares = [_in_middle(one) for one in known.values()]
+    shares = [_in_middle(one) for one in known]
     some, every = sum(share > 0 for share in shares), sum(share == 1 for share in shares)
-    has = f"{every} of these {len(known)} models has all of them in the middle third, {some} some"
-    has = has if some else "None of these models has any of them in the middle third"
+    has = "None of these models has any of them in the middle third"
+    if some:
+        has = f"In {every} of these {len(known)} models all of them arise in the middle third"
+        has += f", in {some - every} more some of them"
     return [
-        "**Layers.** The paper finds secondary sinks in middle layers. "
+        "**Layers.** In the paper, secondary sinks arise in middle layers. "
         f"{has} (the head of each column says where they arise). Where the paper speaks of middle "
         "layers, a row is about the layer at which the sinks of that model arise, wherever it is."
     ]

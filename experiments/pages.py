@@ -38,7 +38,7 @@ HOLDS = {
     "failed": "The experiment **failed**, so nothing is claimed.",
 }
 KINDS = {edit.partition(":")[0] for edit in EDITS}
-"""Ways to ablate, without the seed or the source of what is put in."""
+"""Ways to ablate by their first word: `mean:twins` and `resample:0` are "mean" and "resample"."""
 CONTENTS = re.compile(r"(  - Results:\n)(?:      .*\n)*")
 SECTIONS = ("What the paper says", "What we did", "What would change our mind")
 
