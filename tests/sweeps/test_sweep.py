@@ -133,7 +133,7 @@ def test_a_text_too_long_to_keep_gives_the_same_tables(tmp_path, monkeypatch):
     sweep(tmp_path / "passed", config)
     kept, passed = (RunFolder(tmp_path / name) for name in ("kept", "passed"))
     for name in ("sinks", "effects", "trace", "roles"):  # floats to rounding: other kernels
-        pd.testing.assert_frame_equal(kept.table(name), passed.table(name), rtol=1e-4, atol=1e-5)
+        pd.testing.assert_frame_equal(kept.table(name), passed.table(name), rtol=1e-5, atol=1e-6)
 
 
 def test_patches_from_twins_and_sinks_and_what_cannot_be(tmp_path):
