@@ -1,9 +1,7 @@
 """Hashes of what determines a number: source code and token ids."""
 
-import ast
 import hashlib
-import io
-import tokenize
+import re
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -27,6 +25,15 @@ ANSWERING = ("questions", "attribution", "sweeps/assemble.py", "sweeps/run.py")
 
 DECIDING = ("weights_sha256", "config_sha256", "class")
 """Fields of a model's record that determine its numbers."""
+
+PART = re.compile(
+    r"""(?P<string>[rRuU]?(?P<quote>"{3}|'{3}|"|')(?:\\.|(?!(?P=quote)).)*(?P=quote))"""
+    r"""|(?P<comment>\#[^\n]*)|(?P<open>[(\[{])|(?P<close>[)\]}])""",
+    re.DOTALL,
+)
+"""Strings, comments and brackets of Python source, as it was written up to Python 3.11."""
+ALONE = re.compile(r"[ \t]*(?:\#[^\n]*)?(?:\n|$)")
+"""What may follow a string that is a statement."""
 
 
 @cache
@@ -56,27 +63,29 @@ def without_comments(source: str) -> str:
     >>> without_comments("x = 1  # one\\n\\n'What x is.'\\n")
     'x = 1'
     """
-    lines = [line.encode() for line in source.split("\n")]
-    for row, begin, last_row, end in sorted(_said(source), reverse=True):
-        tail = lines[last_row - 1][end:]
-        lines[row - 1 : last_row] = [lines[row - 1][:begin] + tail]
-    kept = (line.decode().rstrip() for line in lines)
-    return "\n".join(line for line in kept if line)
+    kept, end = [], 0
+    for begin, stop in _said(source):
+        kept.append(source[end:begin])
+        end = stop
+    lines = "".join([*kept, source[end:]]).split("\n")
+    return "\n".join(line.rstrip() for line in lines if line.strip())
 
 
-def _said(source: str) -> Iterator[tuple[int, int, int, int]]:
-    """Positions of comments and of strings that are statements: rows from 1, columns in bytes."""
-    for node in ast.walk(ast.parse(source)):
-        text = node.value if isinstance(node, ast.Expr) else None
-        if isinstance(text, ast.Constant) and isinstance(text.value, str):
-            yield text.lineno, text.col_offset, text.end_lineno or 0, text.end_col_offset or 0
-    if "#" not in source:
-        return
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.COMMENT:
-            row, column = token.start
-            begin = len(token.line[:column].encode())
-            yield row, begin, row, begin + len(token.string.encode())
+def _said(source: str) -> Iterator[tuple[int, int]]:
+    """Where comments, and strings that are statements, begin and end."""
+    depth = 0
+    for part in PART.finditer(source):
+        kind, (begin, end) = part.lastgroup, part.span()
+        depth += (kind == "open") - (kind == "close")
+        if kind == "comment" or (kind == "string" and not depth and _is_alone(source, begin, end)):
+            yield begin, end
+
+
+def _is_alone(source: str, begin: int, end: int) -> bool:
+    """Whether a string outside of brackets is a statement."""
+    before = source[:begin].rstrip(" \t")
+    starts = not before or (before[-1] == "\n" and before[-2:] != "\\\n")
+    return starts and ALONE.match(source, end) is not None
 
 
 def versions_of_code() -> dict[str, str]:
