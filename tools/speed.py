@@ -24,7 +24,7 @@ work, compares their outputs, and reports medians. `ratio` is the peer's time ov
 
 `limit_s` is the least time that the work could take: one clean pass with fused attention, plus the
 edited tokens' own share of such a pass (for total effects, that of all later tokens, and of their
-predictions).
+predictions). Passes are timed in turns with ours and the peer, and the quickest one counts.
 
 Memory is the peak of the process beyond what it held before each run.
 """
@@ -33,6 +33,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -58,7 +59,7 @@ from secondary_sinks.causal.donors import resolve_donors
 from secondary_sinks.cli import NAMED_PATH, whole
 from secondary_sinks.display import count
 from secondary_sinks.runs import RunFolder
-from tools.speed_compare import Comparison, Work, as_markdown, compare, fill_page
+from tools.speed_compare import Comparison, Limit, Work, as_markdown, compare, fill_page
 from tools.speed_peers import DecodePeer, HookedPeer, SdpaPeer, same_weights
 from tools.speed_run import WholeRun
 
@@ -105,7 +106,7 @@ def run(
     zeroed = [Edit(pos=pos, layer=layer) for pos in positions for layer in _three(len(layers))]
     few = torch.randperm(len(zeroed), generator=chance)[:SAMPLE].tolist()
     long_text = text_of(model, long)
-    limits = Limits(hf_model, sdpa, tokens, long_text, runs)
+    limits = Limits(hf_model, sdpa, tokens)
 
     def sweep() -> Float[Tensor, "cell layer"]:
         return state_effects(model, trace, cells, attention=False).norm.T
@@ -121,19 +122,20 @@ def run(
 
     on_sample: dict[str, Any] = {"cells": len(cells), "timed": len(some)}
     on_all: dict[str, Any] = {"cells": len(cells), "timed": len(cells)}
-    states, totals, passed = limits.replays(drawn), limits.totals(zeroed), limits.long_pass
+    states, totals = limits.replays(drawn), limits.totals(zeroed)
+    passed = partial(seconds, lambda: sdpa.forward(long_text))
     found = {
         "state_sweep": compare(
-            sweep, lambda: hooked.states(some), of_sample, runs, **on_sample, limit_s=states
+            sweep, lambda: hooked.states(some), of_sample, runs, **on_sample, limit=states
         ),
         "state_sweep_vs_sdpa": compare(
-            sweep, lambda: sdpa.states(some), of_sample, runs, **on_sample, limit_s=states
+            sweep, lambda: sdpa.states(some), of_sample, runs, **on_sample, limit=states
         ),
         "state_sweep_vs_decode": compare(
-            sweep, lambda: decode.states(drawn), relative, runs, **on_all, limit_s=states
+            sweep, lambda: decode.states(drawn), relative, runs, **on_all, limit=states
         ),
         "state_sweep_with_mass_vs_decode": compare(
-            sweep_with_mass, lambda: decode.masses(drawn), relative, runs, **on_all, limit_s=states
+            sweep_with_mass, lambda: decode.masses(drawn), relative, runs, **on_all, limit=states
         ),
         "total_effect": compare(
             lambda: _masses_and_losses(total_effects(model, trace, zeroed), zeroed),
@@ -142,7 +144,7 @@ def run(
             runs,
             cells=len(zeroed),
             timed=len(few),
-            limit_s=totals,
+            limit=totals,
         ),
         "streaming_vs_cache": compare(
             observed,
@@ -151,7 +153,7 @@ def run(
             runs,
             cells=long,
             timed=long,
-            limit_s=passed,
+            limit=passed,
         ),
         "streaming_vs_sdpa": compare(
             observed,
@@ -160,7 +162,7 @@ def run(
             runs,
             cells=long,
             timed=long,
-            limit_s=passed,
+            limit=passed,
         ),
     }
     return found | _of_run(model, trace, limits, runs)
@@ -180,49 +182,41 @@ def _of_run(model: Any, trace: Trace, limits: "Limits", runs: int) -> dict[str, 
         runs,
         cells=len(whole.edits),
         timed=len(part),
-        limit_s=limits.replays(whole.edits),
+        limit=limits.replays(whole.edits),
         verdicts=whole.n_verdicts,
     )
     return {"run": found}
 
 
 class Limits:
-    """The least time that works could take, from the measured times of fused passes."""
+    """The least time that works could take, as a number of fused passes, timed at each call."""
 
-    def __init__(
-        self, hf_model: Any, sdpa: SdpaPeer, tokens: Tensor, long_text: Tensor, runs: int
-    ) -> None:
-        """Time a pass of each text, and the predictions of the first one."""
+    def __init__(self, hf_model: Any, sdpa: SdpaPeer, tokens: Tensor) -> None:
         self.n_pos, self.n_layers = len(tokens), len(sdpa.layers)
         head, width = hf_model.get_output_embeddings(), hf_model.config.hidden_size
         states = torch.randn(self.n_pos, width, generator=torch.Generator().manual_seed(0))
-        self.one_pass = _seconds(lambda: sdpa.forward(tokens), runs)
-        self.long_pass = _seconds(lambda: sdpa.forward(long_text), runs)
-        self.predictions = _seconds(lambda: head(states), runs)
+        self.one_pass = partial(seconds, lambda: sdpa.forward(tokens))
+        self.predictions = partial(seconds, lambda: head(states))
 
-    def replays(self, edits: Sequence[Edit]) -> float:
+    def replays(self, edits: Sequence[Edit]) -> Limit:
         """A clean pass, and each edited token from its edited layer on."""
         layers = sum(self.n_layers - edit.layers[0] for edit in edits)
-        return self.one_pass * (1 + layers / (self.n_layers * self.n_pos))
+        return lambda: self.one_pass() * (1 + layers / (self.n_layers * self.n_pos))
 
-    def totals(self, edits: Sequence[Edit]) -> float:
+    def totals(self, edits: Sequence[Edit]) -> Limit:
         """A clean pass with predictions, and those of all later tokens from the edited layer on."""
         later = [(self.n_pos - edit.positions[0]) / self.n_pos for edit in edits]
         layers = [(self.n_layers - edit.layers[0]) / self.n_layers for edit in edits]
         rerun = sum(share * deep for share, deep in zip(later, layers, strict=True))
-        return self.one_pass * (1 + rerun) + self.predictions * (1 + sum(later))
+        return lambda: self.one_pass() * (1 + rerun) + self.predictions() * (1 + sum(later))
 
 
 @torch.no_grad()
-def _seconds(work: Work, runs: int) -> float:
-    """Least time of a work, after one run that warms up."""
-    times = []
+def seconds(work: Work) -> float:
+    """How long a work takes."""
+    start = time.perf_counter()
     work()
-    for _ in range(runs):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return min(times)
+    return time.perf_counter() - start
 
 
 def _three(n_layers: int) -> list[int]:

@@ -74,6 +74,21 @@ def test_times_are_medians_and_scaled_to_all_cells():
     assert not math.isinf(one.ratio)
 
 
+def test_the_limit_is_the_quickest_of_the_passes_in_between():
+    done, passes = [], iter([5.0, 3.0, 4.0])
+    one = speed.compare(
+        lambda: done.append("ours"),
+        lambda: done.append("peer"),
+        lambda a, b: 0.0,
+        3,
+        cells=1,
+        timed=1,
+        limit=lambda: done.append("limit") or next(passes),
+    )
+    assert one.limit_s == 3.0
+    assert done == ["ours", "peer", "limit"] * 3
+
+
 @needs_old
 def test_the_command_writes_what_it_prints(tmp_path, monkeypatch, models, capsys):
     monkeypatch.setattr(speed, "load_model", lambda *names, **options: models[0])
