@@ -21,10 +21,11 @@ PAPER = (
 METHOD = (
     "At each secondary sink, at its control (a token twin, else the nearest ordinary token) and "
     "at an ordinary token of similar position and norm, the MLP of one layer is ablated at that "
-    "token only: its output is replaced by zero, by its mean over ordinary tokens, or by its "
-    "output at random ordinary tokens. The token's lifetime as a sink and the attention it draws "
-    "are compared before and after. Statistic of a layer: the share of sinks that end, among those "
-    "that the layer could have ended; the attention they lose must also exceed that of controls. "
+    "token only: its output is replaced by zero, by its mean over ordinary tokens, by its output "
+    "at random ordinary tokens, or by its mean at token twins, which alone keeps what it says "
+    "about which token this is. The token's lifetime as a sink and the attention it draws are "
+    "compared before and after. Statistic of a layer: the share of sinks that end, among those that "
+    "the layer could have ended; the attention they lose must also exceed that of controls. "
     "Intervals over texts, corrected for the number of layers that could end a sink: those up to "
     "the last creation layer. A second verdict ablates together the MLPs that formed sinks in "
     "earlier texts, compared with the same number of other MLPs that could have ended the sink: "
@@ -33,17 +34,16 @@ METHOD = (
 )
 REFUTATION = (
     "Whichever single MLP is ablated, half of the sinks or more survive, or controls lose as much "
-    "attention as sinks. If the three ways to ablate disagree, the verdict is inconclusive."
+    "attention as sinks. If the ways to ablate disagree, the verdict is inconclusive."
 )
 CLAIM = "the MLP of one layer forms most secondary sinks"
-EDITS = ("zero", "mean", "resample")
 PANELS = {
     "ended": ("share of sinks that end", "linear"),
     "lost": ("mass lost beyond controls", "linear"),
 }
 CAPTIONS = {
     "figure": (
-        "One MLP ablated, in three ways, with intervals over texts (bands). Above, the statistic "
+        "One MLP ablated, in each way, with intervals over texts (bands). Above, the statistic "
         "of the verdicts: the share of sinks that end, among those that the layer could have "
         "ended, mean over texts. Below: mass lost by sinks minus that lost by controls, both in "
         "units of the sinks' clean mass, median over texts. No layer above the last creation layer "
@@ -55,13 +55,13 @@ CAPTIONS = {
 def run(
     observed: Observed,
     *,
-    edit: Annotated[str, typer.Option(help="zero, mean or resample. Default: all three.")] = "",
+    edit: Annotated[
+        str, typer.Option(help="zero, mean, resample or mean:twins. Default: all.")
+    ] = "",
 ) -> Finding:
     """Ablate every MLP at every secondary sink and its controls, then compare."""
-    edits = (edit,) if edit else EDITS
-    return answer_question(
-        NAME, QUESTION, CLAIM, observed, necessity, _figures, CAPTIONS, edits=edits
-    )
+    asked = {"edits": (edit,)} if edit else {}
+    return answer_question(NAME, QUESTION, CLAIM, observed, necessity, _figures, CAPTIONS, **asked)
 
 
 def _figures(answer: Answer) -> Mapping[str, go.Figure]:

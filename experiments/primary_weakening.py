@@ -13,7 +13,7 @@ from secondary_sinks import Verdict, primary_weakening, redistribution, restorat
 from secondary_sinks.cli import whole
 from secondary_sinks.detection import WEAKENING_WINDOW
 from secondary_sinks.plots import interval_dots, interval_lines
-from secondary_sinks.questions import EDITS, MATERIAL
+from secondary_sinks.questions import MATERIAL
 
 NAME, QUESTION = "primary_weakening", "Does the primary weaken as secondary sinks arise?"
 PAPER = (
@@ -89,7 +89,8 @@ def run(
     edit: Annotated[
         list[str] | None,
         typer.Option(
-            help="Ablation that removes sinks. Repeatable. Default: zero, mean, three resamples."
+            help="Ablation that removes sinks. Repeatable. Default: zero, mean, three resamples; "
+            "for freed attention mean:twins too."
         ),
     ] = None,
 ) -> Finding:
@@ -104,8 +105,8 @@ def run(
     further: tuple[Verdict, ...] = ()
     if restore:
         given = (observed.model, observed.traces, observed.sinks)
-        asked: dict[str, Any] = {"edits": tuple(edit or EDITS), "forming": forming_of(observed)}
-        asked |= {"progress": observed.progress(NAME), **together}
+        asked: dict[str, Any] = {"edits": tuple(edit)} if edit else {}
+        asked |= {"forming": forming_of(observed), "progress": observed.progress(NAME), **together}
         removed = restoration(*given, window=window, **asked)
         answer = redistribution(*given, **asked)
         tables |= {"removed": removed.effects, "removed_cells": removed.cells}

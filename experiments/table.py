@@ -142,7 +142,7 @@ EXPERIMENTS = (
     ),
     Experiment(
         name="mlp_ablation",
-        claim="sinks need the MLP of one layer (zero, mean and resample, against controls)",
+        claim="sinks need the MLP of one layer (ablated in four ways, against controls)",
         asks=("necessity",),
         observes=False,
     ),

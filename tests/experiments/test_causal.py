@@ -52,6 +52,14 @@ def test_the_layer_that_was_planted_is_the_one_that_is_needed(by_one):
     assert set(mlp_ablation.run(by_one, edit="mean").frame["edit"]) == {"mean"}
 
 
+def test_an_mlp_that_says_which_token_this_is_is_not_needed():
+    """Zeroing it ends the sinks, its output at the same token elsewhere does not."""
+    finding = mlp_ablation.run(planted(*three(forming=(3,), identity=1), twins=2))
+    assert set(finding.frame["edit"]) == {"zero", "mean", "resample", "mean:twins"}
+    needed = [one.layer for one in finding.verdicts if one.outcome == "supported" and one.layer]
+    assert needed == [3]
+
+
 def test_curves_of_neurons_are_of_all_sinks_at_every_number():
     finding = neurons.run(planted(*three(forming=(3,))[:2], *three(forming=(2, 4))[2:]))
     cells = finding.tables["cells"]
