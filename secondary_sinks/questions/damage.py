@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from secondary_sinks.causal import recompute
-from secondary_sinks.display import rounded
+from secondary_sinks.display import count, rounded
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.questions.role_tests import Asked, asked_of, replaced_by_twins
 from secondary_sinks.types import Edit, SinkTable, Trace, as_traces
@@ -70,14 +70,14 @@ def damage_in_words(rows: Iterable[Mapping[str, Any]]) -> str:
 
     >>> row = {"role": "writer", "layer": 2, "kl_at_token": 0.35, "n_sinks": 9}
     >>> damage_in_words([row | {"edit": "zero"}, row | {"edit": "mean:twins"}])
-    'KL at the sink (nats, median): MLP 2 (writer) zero 0.35, mean:twins 0.35'
+    'KL at the sink (nats, median): MLP 2 (writer of 9 sinks) zero 0.35, mean:twins 0.35'
     """
     found = list(rows)
     most = max((row["n_sinks"] for row in found), default=0)
     by_mlp: dict[str, list[str]] = {}
     for row in found:
         if 2 * row["n_sinks"] >= most:
-            name = f"MLP {row['layer']} ({row['role']})"
+            name = f"MLP {row['layer']} ({row['role']} of {count(row['n_sinks'], 'sink')})"
             by_mlp.setdefault(name, []).append(f"{row['edit']} {rounded(row['kl_at_token'], 2)}")
     words = [f"{name} {', '.join(numbers)}" for name, numbers in by_mlp.items()]
     return f"KL at the sink (nats, median): {'; '.join(words)}" if words else ""

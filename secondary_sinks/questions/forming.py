@@ -63,7 +63,7 @@ def forming_mlps(
     edit: str = "zero",
     progress: Progress | None = None,
 ) -> tuple[Forming, ...]:
-    """The forming MLPs of every secondary sink that can be tested.
+    """The forming MLPs of every secondary and primary-like sink that can be tested.
 
     Every MLP up to the creation layer is ablated alone; a later one cannot prevent the sink. If no
     single ablation ends the sink, groups are tried: all pairs of the six MLPs that write most

@@ -55,9 +55,9 @@ def bundled_corpus(name: str = "introduction") -> list[Text]:
 def read_texts(path: str | Path) -> list[Text]:
     """Texts of a `.txt` file (one text), of JSON lines (one text per line), or of a data set.
 
-    A JSON line has `text`, or `prompt` and `output`, or `messages`; `id` is optional, as are the
-    notes `kind`, `title` and `notes`, which are not fed, and what `generate` adds. Any other key
-    is refused.
+    A JSON line has `text`, or `prompt` and `output`, or `messages`; `id` is optional, as is
+    what `generate` adds. Other keys, such as `source`, are not fed, which a warning says; keys that
+    may hold content, such as `system`, are refused.
     `hf:NAME:split:column` reads a column of a data set, and `bundled:NAME` is
     `bundled_corpus(NAME)`.
     Raises `TextError` that names the file, the line and the problem.

@@ -42,8 +42,8 @@ def number_and_interval(value: float, low: float, high: float, unit: str) -> str
 class Effect:
     """Effect of one edit on the edited token.
 
-    Alignment, norm and lifetime are effects on its state, and exact. Mass is the *direct* effect:
-    the queries of later tokens are those of the clean run. Alignments, norms and masses are means
+    Alignment and norm are effects on its state, and exact. Mass, and so lifetime, is the *direct*
+    effect: the queries of later tokens are those of the clean run. Alignments, norms and masses are means
     over the layers of the sink (for a control, of its matched sink); masses are those in the blocks
     that read these layers.
     """

@@ -24,9 +24,9 @@ class Sink:
     token_id: int
     token: str
     kind: str
-    """primary, primary_like (created with the primary and lasting as long), secondary, transient
-    (too brief or too weak to count: see `Thresholds.persists` and `draws`), or noise (short-lived,
-    by the paper criterion)."""
+    """primary, primary_like (lasts nearly as long as the primary, and is created no later or is at
+    least half as massive), secondary, transient (too brief or too weak to count: see
+    `Thresholds.persists` and `draws`), or noise (short-lived, by the paper criterion)."""
     criterion: str
     """joint or paper."""
     label: str = "none"
