@@ -33,6 +33,13 @@ class Row:
     """Place of the verdict: 0 answers the question of the experiment, the others are further."""
     and_on: bool = False
     """Whether all verdicts from this place on are shown: one for each level or needed layer."""
+    last: bool = False
+    """Whether the experiment has a last verdict with a row of its own, which is not among these."""
+
+    @property
+    def end(self) -> int | None:
+        """Place before which they end; negative from the end, None for all."""
+        return -1 if self.last and self.verdict >= 0 else None
 
 
 PARTS = (
@@ -98,7 +105,10 @@ TESTED: dict[str, dict[tuple[str, int], str]] = {
         ("mlp_patching", 1): "Needed, by exchange: with what the forming MLPs write at a token "
         "that is no sink, more than half of the sinks end, and not with the same at other MLPs",
         ("mlp_ablation", 0): "Needed: without the MLP of one layer, more than half of the sinks "
-        "end",
+        "are none by the criterion, and more than a tenth of their attention goes, beyond "
+        "controls. Only the layers for which this holds are shown; else the most important one",
+        ("mlp_ablation", -1): "Formed by MLPs: without those that form sinks in earlier texts, "
+        "more than half of the sinks end, and not without as many other MLPs",
         ("mlp_patching", 0): "Enough: what the creation layer's MLP writes at a sink makes more "
         "than half of the control tokens sinks, and its outputs at ordinary tokens do not",
     },
@@ -206,8 +216,17 @@ AND_ON = {
     *(("input_controls", 0), ("readers", 0), ("function", 0)),
 }
 """Rows that show all verdicts from this place on: one for each level or needed layer."""
+WITH_LAST = {"mlp_ablation"}
+"""Experiments with any number of verdicts and one more, whose place is -1."""
 CLAIMS = tuple(
-    Row(part=part, sharp=sharp, experiment=place[0], verdict=place[1], and_on=place in AND_ON)
+    Row(
+        part=part,
+        sharp=sharp,
+        experiment=place[0],
+        verdict=place[1],
+        and_on=place in AND_ON,
+        last=place[0] in WITH_LAST,
+    )
     for part, rows in TESTED.items()
     for place, sharp in rows.items()
 )

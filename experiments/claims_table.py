@@ -12,7 +12,7 @@ from typing import Any
 from experiments.claims import CLAIMS, PARTS, Part, Row
 from experiments.copied import records_of
 from experiments.looked_at import Records, layers_of, looked_at, middle_words
-from experiments.recorded import UNTESTABLE, is_older, shown_outcome
+from experiments.recorded import EARLIER, UNTESTABLE, is_superseded, shown_outcome
 from experiments.table import BY_NAME
 from secondary_sinks.display import markdown_table, rounded
 from secondary_sinks.errors import RunFolderError
@@ -25,7 +25,7 @@ OUTCOMES = {
     UNTESTABLE: UNTESTABLE,
     "failed": "**failed**",
 }
-EARLIER, UNASKED = "earlier methods", "not asked"
+UNASKED = "not asked"
 HEAD = (
     "# Which claims hold, in which model\n\n"
     "Each row is a claim in the form that is tested, each cell the verdict for one model: "
@@ -34,8 +34,8 @@ HEAD = (
     "together: 95 % for all claims of that page, not of all pages. Each cell links to the page "
     f"with the method, the controls, the reason and all numbers. *{UNTESTABLE}* says that these "
     f"texts gave no statistic; *{UNASKED}* says that this model "
-    f"was not asked; *{EARLIER}* that the numbers on that page do not keep today's error rates, so "
-    "they decide nothing here. Claims are those of Wong et al. 2025 "
+    f"was not asked; *{EARLIER}* that the page was computed before a change of the method, "
+    "which it names, so it decides nothing here. Claims are those of Wong et al. 2025 "
     "([arXiv 2512.22213](https://arxiv.org/abs/2512.22213)).\n\n"
     "**Rules.** The rules of some verdicts were sharpened after earlier outcomes on these texts "
     "were known (the changelog names them), so a run on other texts is the cleaner test."
@@ -99,11 +99,11 @@ def _counts(tested: list[Row], records: Records) -> str:
 
 
 def verdicts_of(tested: Row, record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The verdicts of a row in a record; empty where it was not asked, failed, or is older."""
-    if "verdict" not in record or is_older(dict(record)):
+    """The verdicts of a row in a record; empty if it was not asked, failed, or is superseded."""
+    if "verdict" not in record or is_superseded(record):
         return []
     verdicts = [record["verdict"], *record["further"]]
-    found = verdicts[tested.verdict :]
+    found = verdicts[tested.verdict : tested.end]
     if not found and not _left_out(tested, record):
         return verdicts[:1]  # nothing could be asked, and the first verdict says why
     return found if tested.and_on else found[:1]
@@ -119,7 +119,7 @@ def _cell(tested: Row, records: Records, page: str) -> str:
     record = records.get(tested.experiment, {})
     if "failed" in record:
         return f"[{OUTCOMES['failed']}]({page})"
-    if is_older(dict(record)):
+    if is_superseded(record):
         return f"[{EARLIER}]({page})"
     found = [_verdict(verdict, page) for verdict in verdicts_of(tested, record)]
     return "<br>".join(found) or UNASKED

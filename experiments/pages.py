@@ -21,7 +21,14 @@ from experiments.command import start
 from experiments.copied import copy_results, model_of, records_of
 from experiments.looked_at import table_of
 from experiments.made import code_in_words, command_of, model_in_words, own_command, texts_in_words
-from experiments.recorded import RECORD, UNTESTABLE, is_older, read_record, shown_outcome
+from experiments.recorded import (
+    EARLIER,
+    RECORD,
+    UNTESTABLE,
+    is_superseded,
+    read_record,
+    shown_outcome,
+)
 from experiments.table import BY_NAME
 from secondary_sinks import files
 from secondary_sinks.cli import NAMED_PATH, say
@@ -60,7 +67,6 @@ def page_of(name: str, folder: Path) -> str:
     source = f"data/{name}/{RECORD}"
     parts = [
         f"# {question}",
-        *_older([record]),
         *_computed_before(record),
         _section(SECTIONS[0], paper),
         _section(SECTIONS[1], method),
@@ -86,14 +92,13 @@ def index_of(found: Mapping[str, Mapping[str, Any]], data: Path) -> str:
         outcome, numbers = "failed", ""
         if "failed" not in record:
             verdict = record["verdict"]
-            outcome = shown_outcome(verdict)
+            outcome = EARLIER if is_superseded(record) else shown_outcome(verdict)
             numbers = numbers_of(verdict) or _escape(verdict["why"])
         rows.append((f"[{BY_NAME[name].said()['QUESTION']}]({name}.md)", outcome, numbers))
     head = ["question", "outcome", "in numbers, or why there are none"]
     parts = [
         f"# Results: {model_of([data])}",
         _over(records),
-        *_older(records),
         *_depth(records, data),
         "\n".join(markdown_table(head, rows)),
         "The verdict on a page answers its question; further ones stand beside it. Every number is "
@@ -111,25 +116,13 @@ def listed(site: str, results: Path) -> str:
     return CONTENTS.sub(lambda found: found[1] + "\n".join(lines) + "\n", site)
 
 
-def _older(records: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Warning if verdicts come from a version that corrected each of them separately."""
-    if not any(is_older(dict(record)) for record in records):
-        return []
-    return [
-        "**Made by an earlier version of these methods.** The numbers that were measured stand; "
-        "intervals and outcomes do not keep today's error rates, and some statistics have changed "
-        "(see *What all questions share* on the page of causal questions). `make results` makes "
-        "this anew."
-    ]
-
-
 def _computed_before(record: Mapping[str, Any]) -> list[str]:
     """What has changed in the method since these numbers, if the record says so."""
-    change = record.get("computed_before")
-    if not change:
+    if not is_superseded(record):
         return []
     return [
-        f"**Computed before a change of the method.** {_escape(change)} The numbers below are "
+        "**Computed before a change of the method.** "
+        f"{_escape(record['computed_before'])} The numbers below are "
         "those of the commit that is named at the end; `make results` makes this page anew."
     ]
 

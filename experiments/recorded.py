@@ -11,6 +11,8 @@ from secondary_sinks.runs import NUMBER, OUTCOMES, RunFolder, mismatch, sha256_o
 
 RECORD = "verdict.json"
 UNTESTABLE = "not testable"
+EARLIER = "earlier method"
+"""Shown in the place of the outcome of a record that is superseded."""
 
 MAYBE = (*NUMBER, type(None))
 VERDICT: dict[str, Any] = {
@@ -98,9 +100,9 @@ def shown_outcome(verdict: Mapping[str, Any]) -> str:
     return UNTESTABLE if untestable else str(verdict["outcome"])
 
 
-def is_older(record: dict[str, Any]) -> bool:
-    """Whether its verdicts come from a version that corrected each of them separately."""
-    return "verdict" in record and "n_claims" not in record["verdict"]
+def is_superseded(record: Mapping[str, Any]) -> bool:
+    """Whether it was computed before a change of the method, so that it decides nothing today."""
+    return bool(record.get("computed_before"))
 
 
 def damaged(path: Path, reason: object) -> SinkError:

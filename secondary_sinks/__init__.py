@@ -8,7 +8,8 @@
     effects = ablate(model, trace, sinks, edit="zero")
 
 Each result has `.to_frame()`, shows itself in a shell and in a notebook, and most have `.plot()`.
-Names are imported when they are first used, so that importing one subpackage does not import the others.
+Names are imported when they are first used, so that importing one subpackage does not import the
+others.
 """
 
 from secondary_sinks.display import Displayed

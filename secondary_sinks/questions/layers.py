@@ -1,7 +1,8 @@
 """Which MLPs do secondary sinks need, and do later MLPs keep them up? Verdicts by ablated layer."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -174,38 +175,38 @@ def later_verdict(effects: pd.DataFrame | Results, n_claims: int = 1) -> Verdict
 
     An MLP above the creation layer cannot have made the sink, but without it the sink may draw less
     attention. Only the one chosen on earlier texts is judged: other later MLPs may matter at single
-    sinks.
-    Statistic: the mass that sinks lose minus the mass that their controls lose (`mass_lost`),
-    median over texts. It is measured at one layer per text: the layer with the largest loss in
-    earlier texts or, for the first text, the layer after the first creation layer
+    sinks. Statistic: the mass that sinks lose minus the mass that their controls lose
+    (`mass_lost`), median over texts. The mass is measured at one layer per text: the layer with the
+    largest loss in earlier texts or, for the first text, the layer after the first creation layer
     (`statistics.choice`). Only sinks that this layer could have weakened are counted
     (`later_effects`).
 
-    supported: the interval lies above one tenth by every way to ablate; contradicted: below, by
-    every way. Raises `EditError` for a table with several sites or effects.
+    supported: the interval lies above one tenth by every way to ablate; contradicted: that of what
+    sinks lose lies below, whatever controls lose, by every way. Raises `EditError` for a table with
+    several sites or effects.
     """
     return verdict_of_later(paired_by_way(effects), n_claims)
 
 
 def verdict_of_later(ways: Mapping[str, Pairs], n_claims: int) -> Verdict:
     """`later_verdict` of cells that are paired already."""
-    found = {way: _interval(pairs.later, n_claims) for way, pairs in ways.items()}
+    found = {way: _lost_later(pairs.later, n_claims) for way, pairs in ways.items()}
     outcome, agreement = combine_outcomes(
-        {way: outcome_of(one, LITTLE) for way, (one, _) in found.items()}
+        {way: outcome_of(one.beyond, LITTLE, most=one.sinks) for way, one in found.items()}
     )
 
     def why() -> str:
-        interval, layers = next(iter(found.values()))
-        often = max(sorted(set(layers)), key=layers.count)
+        one = next(iter(found.values()))
+        often = max(sorted(set(one.layers)), key=one.layers.count)
         return (
-            f"ablating the chosen MLP (layer {often} in {layers.count(often)} of {len(layers)} "
-            f"texts) removes {_percent(interval.value)} of the attention that sinks "
-            f"draw; {agreement}"
+            f"ablating the chosen MLP (layer {often} in {one.layers.count(often)} of "
+            f"{len(one.layers)} texts) removes {_percent(one.sinks.value)} of the attention that "
+            f"sinks draw (controls: {_percent(one.controls)}, in the same units); {agreement}"
         )
 
     return judge(
         CLAIM,
-        next((interval for interval, _ in found.values()), None),
+        next((one.beyond for one in found.values()), None),
         why,
         statistic="mass lost beyond controls at the layer with the largest loss in earlier texts, "
         "median over texts",
@@ -216,19 +217,34 @@ def verdict_of_later(ways: Mapping[str, Pairs], n_claims: int) -> Verdict:
     )
 
 
-def _interval(cells: pd.DataFrame, n_claims: int) -> tuple[Interval, list[int]]:
-    """Mass lost per text at the layer that earlier texts chose, and these layers."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LostLater:
+    """Mass lost at the layers that earlier texts chose, medians over texts."""
+
+    sinks: Interval
+    beyond: Interval
+    """Lost by sinks minus lost by their controls."""
+    controls: float
+    layers: list[int]
+    """The chosen layer of each text."""
+
+
+def _lost_later(cells: pd.DataFrame, n_claims: int) -> LostLater:
     if cells.empty:
-        return median_over_texts([], [], n_claims=n_claims), []
-    lost = lost_by(["text_id", "layer"], cells)["beyond"].unstack("layer").sort_index(axis=1)
-    lost = lost.reindex(list(dict.fromkeys(cells["text_id"])))
-    lost = lost.dropna(how="all")
-    scores = [
-        {int(str(layer)): float(value) for layer, value in row.dropna().items()}
-        for _, row in lost.iterrows()
-    ]
+        none = median_over_texts([], [], n_claims=n_claims)
+        return LostLater(sinks=none, beyond=none, controls=math.nan, layers=[])
+    lost = lost_by(["text_id", "layer"], cells).dropna(subset="beyond").sort_index(level="layer")
+    known = set(lost.index.get_level_values("text_id"))
+    texts = [text for text in dict.fromkeys(cells["text_id"]) if text in known]
+    scores = [dict(lost.loc[text, "beyond"].items()) for text in texts]
     layers = chosen_before(scores, [sorted(one) for one in scores])
-    values = [one[layer] for one, layer in zip(scores, layers, strict=True)]
-    found = median_over_texts(values, list(lost.index), n_claims=n_claims)
-    chosen = cells["layer"] == cells["text_id"].map(dict(zip(lost.index, layers, strict=True)))
-    return replace(found, n=cells.loc[chosen, "sink"].nunique()), layers
+    chosen = lost.loc[list(zip(texts, layers, strict=True))]
+    at = cells["layer"] == cells["text_id"].map(dict(zip(texts, layers, strict=True)))
+    n_sinks = cells.loc[at, "sink"].nunique()
+    sinks, beyond = (
+        replace(median_over_texts(chosen[name], texts, n_claims=n_claims), n=n_sinks)
+        for name in ("sinks", "beyond")
+    )
+    return LostLater(
+        sinks=sinks, beyond=beyond, controls=float(chosen["controls"].median()), layers=layers
+    )

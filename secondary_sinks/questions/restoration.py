@@ -62,7 +62,8 @@ def restoration(
 
     Verdict, by the exact interval of the median of `gained` over texts
     (`statistics.median_over_texts`): supported if it lies above 0 by every way to ablate,
-    contradicted if below, inconclusive otherwise and with too few texts: at least six are needed,
+    contradicted if below, both with and without subtracting the control; inconclusive otherwise
+    and with too few texts: at least six are needed,
     more if corrected for several `n_claims`. The softmax alone can support it: the control draws
     little attention, so its removal frees little. A gain beyond the softmax's is a claim of its
     own (`redistribution`).
@@ -75,10 +76,13 @@ def restoration(
         rows += _rows(model, text, sinks, formed_by, edits, window)
     cells = pd.DataFrame(rows, columns=list(COLUMNS))
     ways = {way: _by_text(part) for way, part in by_way(cells).items()}
-    found = {
-        way: median_over_texts(part["gained"], part.index.tolist(), n_claims=n_claims)
-        for way, part in ways.items()
-    }
+    found, alone = (
+        {
+            way: median_over_texts(part[name], part.index.tolist(), n_claims=n_claims)
+            for way, part in ways.items()
+        }
+        for name in ("gained", "alone")
+    )
     effects = [
         (way, one.value, one.low, one.high, float(ways[way]["change"].median()), one.n_texts)
         for way, one in found.items()
@@ -88,7 +92,7 @@ def restoration(
         question="restoration",
         cells=cells,
         effects=pd.DataFrame(effects, columns=names),
-        verdicts=(_verdict(ways, found, left_out, n_claims),),
+        verdicts=(_verdict(ways, found, alone, left_out, n_claims),),
         left_out=left_out,
         n_censored=count_censored(texts),
     )
@@ -162,17 +166,23 @@ def _change(trace: Trace, primary: Sink | None, sink: Sink, window: int) -> floa
 
 
 def _by_text(cells: pd.DataFrame) -> pd.DataFrame:
-    """Attention regained: sink ablated minus control ablated, per text; seeds averaged."""
+    """Attention regained, per text: `alone`, and minus that with the control ablated (`gained`).
+
+    Seeds are averaged.
+    """
     names = ["gained", "change"]
     means = {role: part.groupby("text_id")[names].mean() for role, part in cells.groupby("role")}
-    both = means["sink"].assign(gained=means["sink"]["gained"] - means["control"]["gained"])
-    both.loc[both["gained"].abs() <= ROUNDING, "gained"] = 0.0
+    sinks, controls = means["sink"]["gained"], means["control"]["gained"]
+    both = means["sink"].assign(alone=sinks, controls=controls, gained=sinks - controls)
+    for name in ("alone", "gained"):
+        both.loc[both[name].abs() <= ROUNDING, name] = 0.0
     return both.dropna(subset="gained")
 
 
 def _verdict(
     ways: Mapping[str, pd.DataFrame],
     found: Mapping[str, Interval],
+    alone: Mapping[str, Interval],
     left_out: Mapping[str, int],
     n_claims: int,
 ) -> Verdict:
@@ -190,20 +200,28 @@ def _verdict(
         why = "no removable sink has an active primary both before and after its creation layer"
         return verdict_of(CLAIM, "inconclusive", why, None, **words)
     interval = next(iter(found.values()))
-    change = next(iter(ways.values()))["change"].median()
+    first = next(iter(ways.values())).median()
     least = min_texts(n_claims)
     if interval.n_texts < least:
         texts = count(interval.n_texts, "text")
         why = f"only {texts} with a removable sink; at least {least} are needed"
         return verdict_of(CLAIM, "inconclusive", why, interval, **words)
-    outcome, agreement = combine_outcomes({way: outcome_of(one, 0.0) for way, one in found.items()})
+    outcome, agreement = combine_outcomes(
+        {way: _outcome(one, alone[way]) for way, one in found.items()}
+    )
     why = (
         f"with the first secondary sink removed, later queries pay the primary "
-        f"{interval.value:+.3f} of their attention more, the gain by the softmax included; in the "
-        f"clean run this had changed by {change:+.3f} at the creation layer (medians over "
-        f"texts); {agreement}"
+        f"{first['alone']:+.3f} of their attention more (with its control removed, "
+        f"{first['controls']:+.3f}), the gain by the softmax included; in the clean run this had "
+        f"changed by {first['change']:+.3f} at the creation layer (medians over texts); {agreement}"
     )
     return verdict_of(CLAIM, outcome, why, interval, **words)
+
+
+def _outcome(beyond: Interval, alone: Interval) -> str:
+    """What both say, with and without the control."""
+    outcomes = {outcome_of(beyond, 0.0), outcome_of(alone, 0.0)}
+    return outcomes.pop() if len(outcomes) == 1 else "inconclusive"
 
 
 def cells_of(sample: Sample) -> Cells:

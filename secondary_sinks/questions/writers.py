@@ -1,13 +1,13 @@
 """The writer of each level: verdicts from the roles at all its sinks, over texts.
 
-A verdict names the MLP that writes most sinks, so it is chosen and judged by the same sinks. That
-costs a factor of two in the error rate (`NAMING`), however many layers there are. Proof: a sink is
-written by one group of MLPs only (mostly a group of one), so the expected shares of all groups add
-up to 1 at most. A group that does not write most of the sinks has an expected share m of one half
-or less. The bound on how often it is falsely named (`p_of_mean`) is at each hinge a convex function
-of m that is 0 at 0, so it is at most 2m times the bound at one half. Summed over all such groups
-this is at most twice that bound. Two groups that write half of the sinks each reach it exactly
-(tests/questions/test_writers.py).
+A verdict names the MLP that writes the largest share of sinks, mean over texts, so it is chosen and
+judged by the same sinks. That costs a factor of two in the error rate (`NAMING`), however many
+layers there are. Proof: a sink is written by one group of MLPs only (mostly a group of one), so the
+expected shares of all groups add up to 1 at most. A group that does not write most of the sinks has
+an expected share m of one half or less. The bound on how often it is falsely named (`p_of_mean`) is
+at each hinge a convex function of m that is 0 at 0, so it is at most 2m times the bound at one
+half. Summed over all such groups this is at most twice that bound. Two groups that write half of
+the sinks each reach it exactly (tests/questions/test_writers.py).
 """
 
 from collections import Counter
@@ -18,7 +18,7 @@ import pandas as pd
 
 from secondary_sinks.display import count
 from secondary_sinks.questions.answer import judge
-from secondary_sinks.statistics import outcome_of, share_over_texts
+from secondary_sinks.statistics import Interval, outcome_of, share_over_texts
 from secondary_sinks.types import Verdict
 
 NO_TWIN = "without a token twin in their own text or a free one"
@@ -69,13 +69,15 @@ def shares_of_roles(table: pd.DataFrame) -> pd.DataFrame:
 def writer_verdicts(table: pd.DataFrame, n_claims: int | None = None) -> tuple[Verdict, ...]:
     """Is an MLP the writer of most sinks of a level? One verdict per level and writer.
 
+    It is about the MLP with the largest share of the sinks, mean over texts.
+
     If several MLPs write sinks together, each gets a verdict, about the sinks that this group
     writes. supported: the interval of the share of sinks that it writes, mean over texts, lies
-    above one half; contradicted: it lies below, even if every undecided MLP were a writer;
-    inconclusive: otherwise, and with fewer than five sinks or too few texts. Sinks without a twin
-    are left out and counted. `layer` is None if no MLP is the writer of any sink. Corrected for
-    `n_claims`, by default those of this table; each level counts two, since its writer is named by
-    the same sinks.
+    above one half; contradicted: it lies below for every MLP, even if all undecided MLPs were
+    writers; inconclusive: otherwise, and with fewer than five sinks or too few texts. Sinks without
+    a twin are left out and counted. `layer` is None if no MLP is the writer of any sink. Corrected
+    for `n_claims`, by default those of this table; each level counts two, since its writer is named
+    by the same sinks.
     """
     levels = levels_in(table)
     n_claims = n_claims or NAMING * max(len(levels), 1)
@@ -93,11 +95,20 @@ def writers_of(known: pd.DataFrame) -> list[Group]:
 
 
 def _of_level(name: str, part: pd.DataFrame, n_claims: int) -> list[Verdict]:
-    groups = Counter(group for group in writers_of(part[part["n_donors"] > 0]) if group)
-    if not groups:
-        return [_verdict(name, part, (), None, n_claims)]
-    group = groups.most_common(1)[0][0]
-    return [_verdict(name, part, group, layer, n_claims) for layer in group]
+    group = _most(part[part["n_donors"] > 0])
+    layers = group or [None]
+    return [_verdict(name, part, group, layer, n_claims) for layer in layers]
+
+
+def _most(known: pd.DataFrame) -> Group:
+    """The group that writes the largest share of the sinks, mean over texts; empty if none does."""
+    sinks = known[["text_id", "pos"]].drop_duplicates()
+    texts, written = sinks["text_id"].to_numpy(), writers_of(known)
+    shares = {
+        group: pd.Series([one == group for one in written]).groupby(texts).mean().mean()
+        for group in dict.fromkeys(filter(None, written))
+    }
+    return max(shares, key=lambda group: shares[group], default=())
 
 
 def _shares(known: pd.DataFrame, role: str) -> dict[int, float]:
@@ -113,11 +124,17 @@ def _verdict(
     known = part[part["n_donors"] > 0]
     by_sink = [one for _, one in known.groupby(["text_id", "pos"], sort=False)]
     texts = [str(one["text_id"].iloc[0]) for one in by_sink]
-    wrote = [written == group for written in writers_of(known)] if group else [False] * len(texts)
-    might = [did or _might(one, group) for did, one in zip(wrote, by_sink, strict=True)]
-    interval, most = (
-        share_over_texts(np.array(one, dtype=float), texts, n_claims=n_claims)
-        for one in (wrote, might)
+    written = writers_of(known)
+    wrote = [one == group for one in written] if group else [False] * len(texts)
+
+    def share(cases: list[bool]) -> Interval:
+        return share_over_texts(np.array(cases, dtype=float), texts, n_claims=n_claims)
+
+    interval = share(wrote)
+    most = max(
+        (share([_might(rows, one) for rows in by_sink]) for one in _able(known, written)),
+        key=lambda one: one.high,
+        default=interval,
     )
     n_without = len(part[part["n_donors"] == 0][["text_id", "pos"]].drop_duplicates())
     general = f"{name} are written by the MLP of one layer"
@@ -135,10 +152,16 @@ def _verdict(
     return replace(found, layer=layer, general=general)
 
 
+def _able(known: pd.DataFrame, written: list[Group]) -> list[Group]:
+    """The groups that write sinks, and each MLP that may, for all that is known."""
+    undecided = known.loc[known["role"] == "undecided", "layer"].unique()
+    return list(dict.fromkeys([*filter(None, written), *((int(one),) for one in undecided)]))
+
+
 def _might(rows: pd.DataFrame, group: Group) -> bool:
-    """Whether the group (or any MLP) would write a sink if all undecided MLPs were writers."""
+    """Whether the group would write a sink if all undecided MLPs were writers."""
     able = set(rows.loc[rows["role"].isin(["writer", "undecided"]), "layer"])
-    return set(group) <= able if group else bool(able)
+    return set(group) <= able
 
 
 def _words(

@@ -43,9 +43,9 @@ class Effect:
     """Effect of one edit on the edited token.
 
     Alignment and norm are effects on its state, and exact. Mass, and so lifetime, is the *direct*
-    effect: the queries of later tokens are those of the clean run. Alignments, norms and masses are means
-    over the layers of the sink (for a control, of its matched sink); masses are those in the blocks
-    that read these layers.
+    effect: the queries of later tokens are those of the clean run. Alignments, norms and masses are
+    means over the layers of the sink (for a control, of its matched sink); masses are those in the
+    blocks that read these layers.
     """
 
     text_id: str
