@@ -36,14 +36,15 @@ PAPER = (
 METHOD = (
     "Each text is observed again with the same number of tokens: in random order (the first token "
     "stays), as random tokens of the vocabulary (the first stays), and as its first half read "
-    "twice; and without its first token. Statistic: of the secondary sinks in the text and in the "
-    "changed text, the share in the text (for the passage read twice: the share in the first "
-    "reading, both without the last tokens, which too few queries follow), mean over texts. One "
-    "half means that the input does not matter. Of a text that begins as an earlier one does, only "
-    "what follows that beginning is changed and counted, in every input. A second reading also "
-    "stands later in the text; this experiment does not separate the two. Then a mask: at a random "
-    "token of the middle half, not a sink before, all earlier tokens "
-    "are hidden from it and from all later tokens, in all heads and layers; positions stay. "
+    "twice; and without its first token, where a sink that becomes the primary still counts. "
+    "Texts without a primary in one of the two are left out. Statistic: of the secondary sinks in "
+    "the text and in the changed text, the share in the text (for the passage read twice: the "
+    "share in the first reading, both without the last tokens, which too few queries follow), "
+    "mean over texts. One half means that the input does not matter. Of a text that begins as an "
+    "earlier one does, only what follows that beginning is changed and counted, in every input. A "
+    "second reading also stands later in the text; this experiment does not separate the two. "
+    "Then a mask: at a random token of the middle half, not a sink before, all earlier tokens are "
+    "hidden from it and from all later tokens, in all heads and layers; positions stay. "
     "Statistic: the share of texts in which the token becomes a sink (along the primary of the "
     "text as it is) under this mask, but not under one that leaves one random earlier token "
     "visible, neither the first nor a sink. Attention is compared with an even spread under each "
@@ -69,8 +70,9 @@ COLUMNS = {
     "text_id": "text",
     "input": "as it is, or how it was changed",
     "n_tokens": "number of counted tokens; those from a chosen token on, where there is one",
-    "n_sinks": "secondary sinks, without n_shared; after a chosen token: "
-    "lasting sinks, primary-like ones and copies too",
+    "n_sinks": "secondary sinks, without n_shared; without the first token also those that are "
+    "now the primary or like it; after a chosen token: lasting sinks, primary-like ones and "
+    "copies too; NaN in a text without a primary, where no token can be a secondary sink",
     "n_shared": "secondary sinks in a beginning that an earlier text has too; not counted",
     "n_first": "of them: in the first reading, for the passage that is read twice; else NaN",
     "n_again": "of them: in the second reading; else NaN",
@@ -93,11 +95,11 @@ def run(observed: Observed) -> Finding:
     parts = {AS_IT_IS: _counts(AS_IT_IS, observed.traces, observed.sinks, shared)}
     for number, (name, change) in enumerate(CHANGES.items()):
         observed.say(f"input_controls: {name} ({number + 1} of {len(CHANGES)} inputs)")
-        parts[name] = _counts(name, *_observed(observed, change, shared), shared)
+        parts[name] = _counts(name, *_observed(observed, change, shared), shared, observed.sinks)
     observed.say("input_controls: with a mask")
     masked = _masked(masked_texts(observed))
     frame = pd.concat([*parts.values(), masked], ignore_index=True)[list(COLUMNS)]
-    if not frame["n_sinks"].any() and not (frame["at_mask"] == 1).any():
+    if not (frame["n_sinks"] > 0).any() and not (frame["at_mask"] == 1).any():
         why = "no input makes a secondary sink"
         return unanswered(NAME, QUESTION, CLAIMS[SHUFFLED], why, COLUMNS)
     verdicts = [_verdict(name, parts[AS_IT_IS], parts[name]) for name in CHANGES]
@@ -144,15 +146,19 @@ def _observed(
 
 
 def _counts(
-    name: str, traces: tuple[Trace, ...], sinks: SinkTable, shared: list[int]
+    name: str,
+    traces: tuple[Trace, ...],
+    sinks: SinkTable,
+    shared: list[int],
+    before: SinkTable | None = None,
 ) -> pd.DataFrame:
-    """One row per text."""
+    """One row per text. `before`: the sinks of the texts as they are, if these are changed."""
     rows = []
     is_twice = name == TWICE
     for trace, kept in zip(traces, shared, strict=True):
         length, start = len(trace.tokens), kept - (name == BEHEADED)
         period = length // 2 if is_twice else length
-        every = sinks.of_text(trace.text_id).of_kind("secondary").sinks
+        every = [*_of(sinks, trace, "secondary"), *_promoted(name, sinks, trace, before)]
         own = [sink for sink in every if sink.pos % max(period, 1) >= start]
         first, again = _readings(own, length, sinks.thresholds.min_queries)
         n_tokens = sum(pos % max(period, 1) >= start for pos in range(length))
@@ -161,7 +167,7 @@ def _counts(
                 "text_id": trace.text_id,
                 "input": name,
                 "n_tokens": n_tokens,
-                "n_sinks": len(own),
+                "n_sinks": len(own) if _of(sinks, trace, "primary") else np.nan,
                 "n_shared": len(every) - len(own),
                 "n_first": first if is_twice else np.nan,
                 "n_again": again if is_twice else np.nan,
@@ -171,6 +177,19 @@ def _counts(
             }
         )
     return pd.DataFrame(rows)
+
+
+def _of(sinks: SinkTable, trace: Trace, kind: str) -> tuple[Sink, ...]:
+    return sinks.of_text(trace.text_id).of_kind(kind).sinks
+
+
+def _promoted(name: str, sinks: SinkTable, trace: Trace, before: SinkTable | None) -> list[Sink]:
+    """Secondary sinks that are the primary, or like it, without the first token: sinks still."""
+    if name != BEHEADED or before is None:
+        return []
+    places = {sink.pos - 1 for sink in _of(before, trace, "secondary")}
+    others = [*_of(sinks, trace, "primary"), *_of(sinks, trace, "primary_like")]
+    return [sink for sink in others if sink.pos in places]
 
 
 def _masked(texts: list[dict[str, Any]]) -> pd.DataFrame:
@@ -233,14 +252,18 @@ def _verdict(name: str, plain: pd.DataFrame, changed: pd.DataFrame) -> Verdict:
         arms, controls = (changed["n_first"], changed["n_again"]), "the second reading"
     else:
         arms, controls = (plain["n_sinks"], changed["n_sinks"]), f"the texts {name}"
-    here, there = (arm.to_numpy(dtype=int) for arm in arms)
+    known = (plain["n_sinks"].notna() & changed["n_sinks"].notna()).to_numpy()
+    here, there = (arm[known].to_numpy(dtype=int) for arm in arms)
     return judge(
         CLAIMS[name],
-        share_of_sinks(here, there, plain["text_id"], n_claims=len(CLAIMS)),
-        f"{here.sum()} sinks against {there.sum()} in {controls}, in {len(plain)} texts",
+        share_of_sinks(here, there, plain["text_id"][known], n_claims=len(CLAIMS)),
+        f"{here.sum()} sinks against {there.sum()} in {controls}, in {sum(known)} texts",
         statistic=f"share of secondary sinks that are not in {controls}",
         controls=controls,
-        left_out={SHARED: int((changed if name == TWICE else plain)["n_shared"].sum())},
+        left_out={
+            SHARED: int((changed if name == TWICE else plain)["n_shared"].sum()),
+            "in texts without a primary": int(plain["n_sinks"][~known].sum()),
+        },
         n_claims=len(CLAIMS),
         controlled=False,
     )
@@ -259,7 +282,7 @@ def rates_by(frame: pd.DataFrame, column: str) -> pd.DataFrame:
     """Sinks per 10,000 tokens by a column, with approximate intervals, used in no verdict."""
     rows: list[dict[str, Any]] = []
     for name, part in frame.groupby(column, sort=False):
-        sums = part[["n_sinks", "n_tokens"]].to_numpy(dtype=float)
+        sums = part[["n_sinks", "n_tokens"]].dropna().to_numpy(dtype=float)
         rate = jackknife(sums, lambda total: float(1e4 * total[0] / total[1]))
         low = max(rate.low, 0.0)
         rows.append({"row": name, "series": "", "value": rate.value, "low": low, "high": rate.high})

@@ -84,8 +84,8 @@ COLUMNS = {
 CAPTIONS = {
     "figure": (
         "One point is one sink. Correlations are within texts and creation layers (median over "
-        "texts), controlled for the sinks' positions. Responses cover all blocks after the "
-        "creation layer."
+        "texts), controlled for a monotone effect of the sinks' positions. Responses cover all "
+        "blocks after the creation layer."
     ),
 }
 
@@ -174,7 +174,7 @@ def _verdict(
         "permutation test within texts and creation layers: p = "
         f"{rounded(min(within.p_high, within.p_low), 2)}; {count(cut, 'lifetime')} cut off",
         statistic=f"rank correlation of {length} and {response} within texts and creation layers, "
-        "controlled for position, median over texts",
+        "controlled for a monotone effect of position, median over texts",
         unit="rank correlation",
         controls="none: an observation",
         controlled=False,

@@ -37,7 +37,7 @@ METHOD = (
     "else a neighbour)."
 )
 REFUTATION = "Half of the sinks or more have values of the same norm as their controls, or larger."
-CLAIM = "{} of secondary sinks have smaller norms than those of the same tokens elsewhere"
+CLAIM = "{} of secondary sinks have smaller norms than those of their controls"
 OF = ("value", "raw key", "used key")
 PANELS = {
     "norm": ("norm of residual", "log"),

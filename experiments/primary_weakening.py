@@ -36,8 +36,9 @@ METHOD = (
 )
 REFUTATION = (
     "Queries after the sink do not lose more than those before it, compared with the same "
-    "positions of texts without a sink. If the primary regains nothing when the sink is removed, "
-    "the sink took nothing from it. If the primary gains no more than its "
+    "positions of texts without a sink, which must be texts of the same kind: chats that change "
+    "at these layers for another reason would look the same. If the primary regains nothing when "
+    "the sink is removed, the sink took nothing from it. If the primary gains no more than its "
     "proportional share, no mechanism returns attention to it."
 )
 N_CLAIMS = 3

@@ -32,7 +32,7 @@ METHOD = (
     "over texts. Sinks are detected in the residual, so separation there is not evidence."
 )
 REFUTATION = "A skill below one half."
-CLAIM = "the MLP output of the creation layer separates sinks from the same tokens elsewhere"
+CLAIM = "the MLP output of the creation layer separates sinks from their controls"
 BEFORE = "the attention output of the creation layer already separates them"
 AXES = {"tsne": ("t-SNE 1", "t-SNE 2"), "pca": ("component 1", "component 2")}
 POINTS = {"attn_out": "attention", "mlp_out": "MLP", "resid_post": "residual"}

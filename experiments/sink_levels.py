@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
+import numpy as np
 import pandas as pd
 import torch
 import typer
@@ -17,9 +18,9 @@ from secondary_sinks.display import count
 from secondary_sinks.errors import SinkError
 from secondary_sinks.plots import level_heatmap, level_heatmaps
 from secondary_sinks.questions import judge
-from secondary_sinks.statistics import share_over_texts
+from secondary_sinks.statistics import outcome_of, share_over_texts
 from secondary_sinks.texts import read_utf8, split_json_lines
-from secondary_sinks.types import FREQUENT, Levels, refuse_twice
+from secondary_sinks.types import FREQUENT, Levels, Sink, refuse_twice
 
 NAME, QUESTION = "sink_levels", "At which layers do secondary sinks arise, and for how long?"
 PAPER = (
@@ -34,16 +35,17 @@ METHOD = (
     "(`detection.levels`); its stability is measured by resampling the texts. Verdict, for the "
     "first model: the share of its secondary sinks that belong to a level, over texts. It can "
     "contradict the claim, but not support it: the same sinks define the levels and lie in them; "
-    "sinks without any levels often seem to have several. Also reported: the number of cells of "
-    "the heat map with at least five sinks, a count that the paper's figure suggests."
+    "sinks without any levels often seem to have several. A level that few texts show is not "
+    "detected, so the claim is contradicted only if most sinks would belong to none even if every "
+    "pair that two texts share, within one layer, were a level. Also reported: the number of cells "
+    "of the heat map with at least five sinks, a count that the paper's figure suggests."
 )
 REFUTATION = (
-    "Half of the sinks or more belong to no level, in at least ten texts (with fewer, an existing "
-    "level might not be detected). A single level refutes nothing: another may be rare."
+    "Half of the sinks or more belong to no level, and are like no sink of another text. A single "
+    "level refutes nothing: another may be rare."
 )
 CLAIM = "secondary sinks come in several levels"
 SAME_SINKS = "a description, since levels are found in the same sinks that they are counted in"
-ENOUGH_TEXTS = 2 * LEAST_TEXTS
 COLUMNS = {
     "model": "model, or file of released detections",
     "l_start": "creation layer, 0-based",
@@ -130,7 +132,10 @@ def _verdict(source: Source, levels: Levels, n_sources: int) -> Verdict:
     sinks = [sink for sink in source.sinks.sinks if counts_for_levels(sink)]
     known = source.n_texts >= LEAST_TEXTS
     inside = [float(sink.level == sink.level) if known else float("nan") for sink in sinks]
-    share = share_over_texts(inside, [sink.text_id for sink in sinks], n_claims=n_sources)
+    texts = [sink.text_id for sink in sinks]
+    share = share_over_texts(inside, texts, n_claims=n_sources)
+    able = [float(one == 1 or like) for one, like in zip(inside, _recurs(sinks), strict=True)]
+    outcome = outcome_of(share, most=share_over_texts(able, texts, n_claims=n_sources))
     stable = ", ".join(
         f"({level.l_start}, {level.lifetime}) with {level.n_sinks} (stability {level.jaccard:.2f})"
         for level in levels.levels
@@ -147,15 +152,21 @@ def _verdict(source: Source, levels: Levels, n_sources: int) -> Verdict:
         controlled=False,
         left_out={f"in fewer than {LEAST_TEXTS} texts": 0 if known else len(sinks)},
         n_claims=n_sources,
+        outcome=outcome,
     )
     if found.outcome == "supported":
         several = len(levels.levels) > 1
         why = f"{SAME_SINKS if several else 'one level, not several'}: {found.why}"
         return replace(found, outcome="inconclusive", why=why)
-    if found.outcome == "contradicted" and source.n_texts < ENOUGH_TEXTS:
-        why = f"{found.why}; in fewer than {ENOUGH_TEXTS} texts a level may remain undetected"
-        return replace(found, outcome="inconclusive", why=why)
     return found
+
+
+def _recurs(sinks: Sequence[Sink]) -> list[bool]:
+    """Whether a sink of another text has the same creation layer and lifetime, within one layer."""
+    places = np.array([(sink.l_start, sink.lifetime) for sink in sinks]).reshape(-1, 2)
+    texts = np.array([sink.text_id for sink in sinks])
+    near = (abs(places[:, None] - places).max(-1) <= 1) & (texts[:, None] != texts)
+    return near.any(1).tolist()
 
 
 main = main_of(run)

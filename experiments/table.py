@@ -63,7 +63,7 @@ EXPERIMENTS = (
     Experiment(
         name="norms",
         claim="values of secondary sinks (and keys: raw, the output of k_proj, and used, after q/k "
-        "norm and rotation) have smaller norms than those of the same tokens elsewhere; also the "
+        "norm and rotation) have smaller norms than those of their controls; also the "
         "attention that sinks draw before their creation and after their end",
         figure="1",
     ),

@@ -7,15 +7,18 @@ from secondary_sinks.types.controls import Control, last_judged, match_controls,
 
 
 def controls_of(
-    trace: Trace, sinks: SinkTable, targets: Sequence[Sink], ordinary: int = 0
+    trace: Trace, sinks: SinkTable, targets: Sequence[Sink], ordinary: int = 0, begin: int = 0
 ) -> list[Control]:
     """One matched control per sink, and `ordinary` further tokens of similar position and norm.
+
+    None stands before `begin`: tokens that an earlier text begins with too are one observation in
+    both.
 
     The matched control is the nearest token twin, else the nearest ordinary token. Every control
     is seen by enough queries to be judged, is not a sink or primary at any layer, and is used only
     once. Norms are compared at the layer before the sink is created.
     """
-    taken = ever_sinks(trace, sinks)
+    taken = ever_sinks(trace, sinks) | set(range(begin))
     last = last_judged(trace, sinks)
     controls = match_controls(trace.tokens.tolist(), [s.pos for s in targets], taken, last)
     taken |= {control.pos for control in controls}

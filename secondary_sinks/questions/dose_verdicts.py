@@ -230,7 +230,7 @@ def norm_verdict(
 
 def _lost(part: pd.DataFrame, n_claims: int) -> Interval:
     """Share of sinks that draw less than half, and still draw it with the MLP before instead."""
-    none = without_others(part, "role", "sink")
+    none = without_others(part, "role", "sink", needs_one=True)
     return rate_difference(
         part, "role", "sink", "other", n_claims=n_claims, of="draws", instead=none
     )

@@ -81,14 +81,17 @@ def with_control(cells: pd.DataFrame, column: str, control: str = "other") -> in
     return len(cells[cells[column] == control][["text_id", "sink_pos"]].drop_duplicates())
 
 
-def without_others(cells: pd.DataFrame, column: str, own: str) -> "pd.Series[float]":
+def without_others(
+    cells: pd.DataFrame, column: str, own: str, *, needs_one: bool = False
+) -> "pd.Series[float]":
     """Control rate, by sink, where fewer other MLPs exist: as if those ended it too.
 
-    So it supports nothing. Sinks of MLP 0 alone get 0: no other MLP could have ended these.
+    So it supports nothing. Sinks of MLP 0 alone get 0: no other MLP could have ended these. They
+    get 1 with `needs_one`, where the claim is about what this MLP writes, and not about MLPs.
     """
     at = cells[cells[column] == own]
     group = at.groupby(["text_id", "sink_pos"])["layers"].first()
-    return group.map(lambda layers: float(tuple(layers) != (0,)))
+    return group.map(lambda layers: float(needs_one or tuple(layers) != (0,)))
 
 
 def other_words(ended: float, n_controls: int, n_sinks: int) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from secondary_sinks.causal.controls import controls_of, ordinary_positions
+from secondary_sinks.detection import shared_lengths
 from secondary_sinks.errors import DetectionError
 from secondary_sinks.progress import Progress
 from secondary_sinks.types import LASTING, Sink, SinkTable, Trace, as_traces
@@ -51,8 +52,9 @@ def match_pairs(
     By default these are the secondary and primary-like sinks; a primary-like one may be the
     strongest of a text. Left out are the primary, transient sinks, copies (an earlier text has the
     same tokens), sinks present only at the last layer, which no later attention reads, and sinks
-    without a control. Raises `DetectionError` for sinks not found by the joint criterion, by which
-    edited tokens are judged.
+    without a control. A token in a beginning that an earlier text has too is no control: in both
+    texts it is one observation. Raises `DetectionError` for sinks not found by the joint criterion,
+    by which edited tokens are judged.
     """
     others = {sink.criterion for sink in sinks.sinks} - {"joint"}
     if others:
@@ -62,7 +64,8 @@ def match_pairs(
             "use detect(traces)",
         )
     texts = as_traces(traces)
-    return [_of_text(trace, sinks, kinds) for trace in texts]
+    begins = shared_lengths([trace.tokens for trace in texts])
+    return [_of_text(*text, sinks, kinds) for text in zip(texts, begins, strict=True)]
 
 
 def lasting_of(text_id: str, sinks: SinkTable) -> list[Sink]:
@@ -79,9 +82,9 @@ def testable(sinks: Iterable[Sink]) -> tuple[list[Sink], dict[str, int]]:
     return known, {COPIES: len(every) - len(fresh), UNREAD: len(fresh) - len(known)}
 
 
-def _of_text(trace: Trace, sinks: SinkTable, kinds: Sequence[str]) -> TextPairs:
+def _of_text(trace: Trace, begin: int, sinks: SinkTable, kinds: Sequence[str]) -> TextPairs:
     known, left_out = testable(s for s in sinks.of_text(trace.text_id).sinks if s.kind in kinds)
-    found = {control.sink_pos: control for control in controls_of(trace, sinks, known)}
+    found = {control.sink_pos: control for control in controls_of(trace, sinks, known, begin=begin)}
     cases = [
         MatchedPair(sink=sink, control=found[sink.pos].pos, kind=found[sink.pos].kind)
         for sink in known

@@ -75,6 +75,21 @@ def restoration(
     for text in with_progress(texts, progress):
         rows += _rows(model, text, sinks, formed_by, edits, window)
     cells = pd.DataFrame(rows, columns=list(COLUMNS))
+    effects, verdict = judge_cells(cells, left_out, n_claims)
+    return Answer(
+        question="restoration",
+        cells=cells,
+        effects=effects,
+        verdicts=(verdict,),
+        left_out=left_out,
+        n_censored=count_censored(texts),
+    )
+
+
+def judge_cells(
+    cells: pd.DataFrame, left_out: Mapping[str, int], n_claims: int
+) -> tuple[pd.DataFrame, Verdict]:
+    """Medians over texts by way to ablate, and the verdict."""
     ways = {way: _by_text(part) for way, part in by_way(cells).items()}
     found, alone = (
         {
@@ -88,14 +103,8 @@ def restoration(
         for way, one in found.items()
     ]
     names = ["edit", "gained", "low", "high", "change", "n_texts"]
-    return Answer(
-        question="restoration",
-        cells=cells,
-        effects=pd.DataFrame(effects, columns=names),
-        verdicts=(_verdict(ways, found, alone, left_out, n_claims),),
-        left_out=left_out,
-        n_censored=count_censored(texts),
-    )
+    verdict = _verdict(ways, found, alone, left_out, n_claims)
+    return pd.DataFrame(effects, columns=names), verdict
 
 
 def _rows(

@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -18,6 +19,7 @@ from secondary_sinks.detection.contrasts import (
 )
 from secondary_sinks.detection.weakening_verdict import judge
 from secondary_sinks.questions.restoration import CLAIM as RETURNS
+from secondary_sinks.questions.restoration import judge_cells
 from secondary_sinks.testing.planted import Plant, plant
 from secondary_sinks.types import SinkTable
 from tests.detection.traces import sink, trace_of
@@ -381,6 +383,19 @@ def test_planted_sinks_that_take_from_the_primary_and_give_it_back():
     assert "as any softmax does" in RETURNS
     few = restoration(model, traces[:5], sinks, edits=["mean"])
     assert few.verdicts[0].outcome == "inconclusive"
+
+
+def test_a_control_that_gives_back_as_much_refutes_nothing():
+    gains = {"sink": 0.010, "control": 0.012}
+    rows = [
+        {"text_id": f"t{n}", "edit": edit, "role": role, "gained": gain, "change": -0.02}
+        for n in range(20)
+        for edit in ("zero", "mean")
+        for role, gain in gains.items()
+    ]
+    _, verdict = judge_cells(pd.DataFrame(rows), {}, 1)
+    assert (verdict.outcome, round(verdict.value, 3)) == ("inconclusive", -0.002)
+    assert "+0.010 of their attention more (with its control removed, +0.012)" in verdict.why
 
 
 @needs_old

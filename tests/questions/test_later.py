@@ -37,6 +37,14 @@ def test_a_later_mlp_that_keeps_sinks_up_is_found(lost, outcome):
         assert verdict.value == pytest.approx(0.3)
 
 
+def test_sinks_that_lose_as_much_as_their_controls_refute_nothing():
+    frame = table([([0.9, 0.4, 0.0], 0.35)] * 13, n_layers=3, last=0)
+    verdict = later_verdict(frame.assign(impossible="end"))
+    assert verdict.value == pytest.approx(0.4 - 0.35, abs=1e-6)
+    assert verdict.outcome == "inconclusive"
+    assert "removes 40% of the attention that sinks draw (controls: 35%" in verdict.why
+
+
 def test_the_layer_is_chosen_on_earlier_texts_alone():
     """Each text has another layer that takes much: the best of its own would be found in all."""
     parts = []

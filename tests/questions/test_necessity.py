@@ -11,10 +11,10 @@ from secondary_sinks.errors import DetectionError
 from secondary_sinks.questions.held_out import TOO_FEW
 from secondary_sinks.questions.matched_pairs import match_pairs
 from secondary_sinks.questions.necessity import _formed_verdict
-from secondary_sinks.testing.planted import Plant
+from secondary_sinks.testing.planted import Plant, plant
 from secondary_sinks.types import SinkTable, Thresholds
 from tests.marks import exhaustive, thinned
-from tests.questions.gardens import Garden, outcomes, three
+from tests.questions.gardens import PRIMARY, Garden, outcomes, three
 
 FORMED = "sinks other than the primary are formed by one MLP or by several MLPs together"
 
@@ -114,6 +114,21 @@ def test_the_output_at_the_same_token_elsewhere_is_among_the_default_edits():
     got = outcomes(answer)
     assert got[needs(3)] == "supported"
     assert needs(1) not in got
+
+
+def test_a_token_that_an_earlier_text_begins_with_too_is_no_control():
+    """The twin at 5 is one observation, though both texts hold it; so it serves the first alone."""
+    planted = plant([PRIMARY, Plant(pos=20, forming=(3,))])
+    first, sink = planted.tokens.clone(), planted.tokens[20]
+    first[first == sink] = 31 - (sink == 31).long()
+    first[[5, 20]] = sink
+    second = first.clone()
+    second[10:20] = first[10:20].flip(0)
+    traces = [observe(planted.model, one, text_id=f"t{n}") for n, one in enumerate((first, second))]
+    texts = match_pairs(traces, detect(traces))
+    (twin,), (neighbour,) = (text.cases for text in texts)
+    assert (twin.control, twin.kind) == (5, "twin")
+    assert (neighbour.control, neighbour.kind) == (19, "neighbour")
 
 
 def test_a_token_without_a_twin_is_left_out_of_that_edit_alone():

@@ -46,6 +46,23 @@ def least(n):
     return said.index(True) if True in said else n + 1
 
 
+def test_the_writer_in_most_texts_is_named_not_that_of_one_long_text():
+    many = pd.concat([table([(2,)] * 19), table([(1,)], per_text=60).assign(text_id="long")])
+    (verdict,) = writer_verdicts(many)
+    assert (verdict.layer, verdict.outcome) == (2, "supported")
+    assert verdict.value == pytest.approx(0.95)
+
+
+def test_another_mlp_that_may_write_them_all_leaves_the_claim_open():
+    """Named is the only MLP that surely writes some; another one is undecided at all sinks."""
+    some = table([(1,)] * 2 + [()] * 28)
+    (verdict,) = writer_verdicts(some)
+    assert (verdict.layer, verdict.outcome) == (1, "contradicted")
+    undecided = (some["layer"] == 2) & (some["role"] == "neither")
+    (verdict,) = writer_verdicts(some.assign(role=some["role"].mask(undecided, "undecided")))
+    assert (verdict.layer, verdict.outcome) == (1, "inconclusive")
+
+
 @pytest.mark.parametrize("n", range(3, 31))
 def test_two_mlps_that_write_half_of_the_sinks_each_are_named_as_seldom_as_promised(n):
     """The worst case, in exact numbers; corrected for one claim it would be up to twice as much."""

@@ -33,6 +33,7 @@ ALIKE = (
     "whose twins enter the first layer with the same state, so that only what attention reads can "
     "tell them apart"
 )
+ONE_TWIN = "with one token twin only"
 NO_RANDOM = "whose twins have no random tokens as a control: their text has too few ordinary ones"
 NO_CONTROL = "no other {what} could be replaced as a control at {n} of these, which support nothing"
 
@@ -99,9 +100,11 @@ def _by_attention(name: str, part: pd.DataFrame, n_claims: int) -> Verdict:
 def _by_few(name: str, part: pd.DataFrame, n_claims: int) -> Verdict:
     """Do few heads carry the trigger, whichever they are? The set of each sink is its own.
 
-    That no set was found does not show that there is none, if all heads together end the sink.
+    That no set was found does not show that there is none, if all heads together end the sink. The
+    set is found by the mean of the twins and tested on each of them, so one twin is not enough.
     """
-    tried = _known(part)
+    known = _known(part)
+    tried = known[known["n_donors"] > 1]
     control = tried["random_set_ended"]
     sure = tried["n_heads_end"].notna() & (tried["set_ended"] > HALF)
     size = round(tried.loc[sure, "n_heads_end"].median()) if sure.any() else 0
@@ -118,19 +121,25 @@ def _by_few(name: str, part: pd.DataFrame, n_claims: int) -> Verdict:
         statistic="share of sinks that end with the outputs of most single twins at a set of so "
         "few heads, found by the twins' mean, and not at random heads; mean over texts",
         controls="as many random other heads of the same layers",
-        left_out={NO_TWIN: len(part) - len(tried)},
+        left_out={NO_TWIN: len(part) - len(known), ONE_TWIN: len(known) - len(tried)},
         n_claims=n_claims,
     )
 
 
 def _named(name: str, part: pd.DataFrame, what: str, n_claims: int) -> Verdict:
-    """Is one layer, or one head, the trigger of most sinks? The one of most sinks is named."""
+    """Is one layer, or one head, the trigger of most sinks?
+
+    The one with the largest share of the sinks, mean over texts, is named.
+    """
     tried = _known(part)
     control = tried["other_layers_ended" if what == "layers" else "random_heads_ended"]
     sure = (tried[f"{what}_ended"] > HALF) & (tried[f"{what}_created"] > HALF)
     single = tried[what].where(tried[what].str.count(" ") == 0, "")
-    named = Counter(single[sure & (single != "")]).most_common(1)
-    group = named[0][0] if named else ""
+    shares = {
+        one: (sure & (single == one)).groupby(tried["text_id"]).mean().mean()
+        for one in dict.fromkeys(single[sure & (single != "")])
+    }
+    group = max(shares, key=lambda one: shares[one], default="")
     did = sure & (single == group) & (group != "")
     open_ones = (_ends(tried) != 0) | (tried["created"] > HALF)
     might = did | (open_ones & ~sure)

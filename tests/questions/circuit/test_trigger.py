@@ -231,12 +231,21 @@ def test_a_claim_needs_both_directions_and_a_control_that_fails():
     assert outcomes_of(rows(set_ended=0.5))[1] == OPEN  # found by the mean, which single twins miss
     assert outcomes_of(rows(n_heads_end=np.nan))[1] == OPEN  # a search that fails proves nothing
     assert outcomes_of(rows(random_set_ended=1.0))[1] == OPEN
+    assert outcomes_of(rows(n_donors=1))[1] == OPEN  # found by this twin, and tested on it alone
     assert outcomes_of(rows(other_layers_ended=1.0))[2:] == (OPEN, YES)
     assert outcomes_of(rows(random_heads_ended=0.9))[3] == OPEN
     assert outcomes_of(rows(random_heads_ended=np.nan))[3] == OPEN
     none = {"ended": 0.0, "ended_mean": 0.0, "created": 0.0, "layers": "", "heads": ""}
     assert outcomes_of(rows(**none, n_heads_end=np.nan)) == (NO,) * 4
     assert outcomes_of(rows(n_texts=5)) == (OPEN,) * 4
+
+
+def test_the_layer_of_most_texts_is_named_not_that_of_one_long_text():
+    long = rows(n_texts=30, layers="4").assign(text_id="long", pos=range(30))
+    table = pd.concat([rows(n_texts=19), long], ignore_index=True)
+    by_layer = trigger_verdicts.trigger_verdicts(table)[2]
+    assert "layer 3" in by_layer.claim
+    assert (by_layer.outcome, by_layer.value) == (YES, 0.95)
 
 
 def test_a_control_that_was_never_run_is_no_control_that_fails():
