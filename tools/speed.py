@@ -24,7 +24,7 @@ work, compares their outputs, and reports medians. `ratio` is the peer's time ov
 
 `limit_s` is the least time that the work could take: one clean pass with fused attention, plus the
 edited tokens' own share of such a pass (for total effects, that of all later tokens, and of their
-predictions). Passes are timed in turns with ours and the peer, and the quickest one counts.
+predictions). Passes are timed in turns with ours and the peer; medians, as of these.
 
 Memory is the peak of the process beyond what it held before each run.
 """

@@ -23,7 +23,7 @@ class Comparison:
     peer_peak_bytes: float
     max_relative_difference: float
     limit_s: float
-    """The least time for this work, from the quickest of the fused passes timed beside it."""
+    """The least time for this work, from the median of fused passes timed beside it."""
     cells: int
     """Cells of the work, or tokens of a text."""
     peer_cells: int
@@ -85,7 +85,7 @@ def compare(
         ours_peak_bytes=peaks["ours"] * 2**20,
         peer_peak_bytes=peaks["peer"] * 2**20,
         max_relative_difference=differ(outputs["ours"], outputs["peer"]),
-        limit_s=min(limits),
+        limit_s=statistics.median(limits),
         verdicts=verdicts,
         cells=cells,
         peer_cells=timed,

@@ -7,7 +7,7 @@ from typing import Any
 from secondary_sinks.errors import EditError
 from secondary_sinks.numbers import finite_number
 from secondary_sinks.types import Edit, edit_sites, format_layers
-from secondary_sinks.types.lists import plain_digits
+from secondary_sinks.types.lists import parse_numbers
 
 KINDS = {
     "none": "nothing",
@@ -28,6 +28,8 @@ MEASURES = {
     "mass": "attention mass",
 }
 """Measures of the map, with their labels."""
+MOST_UNITS = 1_000_000
+"""More than any layer has; a longer range is refused before it is written out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,14 +104,11 @@ def _units(given: str | Sequence[int]) -> tuple[int, ...]:
     """Units from numbers or from text such as "0-3,7"."""
     if not isinstance(given, str):
         return tuple(given)
-    found: list[int] = []
+    parts = [part for part in given.split(",") if part.strip()]  # one may be on its way
     try:
-        for part in filter(None, map(str.strip, given.split(","))):
-            first, _, last = part.partition("-")
-            found += range(int(plain_digits(first)), int(plain_digits(last or first)) + 1)
+        return tuple(parse_numbers(",".join(parts), MOST_UNITS)) if parts else ()
     except ValueError as error:
-        raise EditError(f"units is {given!r:.60}", "expected numbers such as '0-3,7'") from error
-    return tuple(found)
+        raise EditError(f"units {given!r:.60}: {error}") from error
 
 
 def _check(name: str, value: Any, n_layers: int, n_pos: int) -> None:

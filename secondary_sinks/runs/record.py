@@ -6,6 +6,7 @@ import platform
 import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -90,8 +91,12 @@ def describe_text(text: TokenizedText) -> dict[str, Any]:
     }
 
 
+@cache
 def commit() -> str | None:
-    """Git commit of the source that this package runs from; None outside a repository."""
+    """Git commit of the source that this package runs from, as of the first call in a process.
+
+    None outside a repository.
+    """
     folder = Path(__file__).resolve().parent
     command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40"]
     try:

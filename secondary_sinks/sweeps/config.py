@@ -18,7 +18,7 @@ from secondary_sinks.texts.many_files import read_many
 from secondary_sinks.types import Thresholds, format_layers
 from secondary_sinks.types.edit_sites import SITE_OF
 from secondary_sinks.types.edits import SHORT
-from secondary_sinks.types.lists import refuse_twice
+from secondary_sinks.types.lists import parse_numbers, refuse_twice
 
 MOST_LAYERS = 10_000
 """Upper limit on layers; no model has as many."""
@@ -167,19 +167,9 @@ def parse_layers(text: str) -> tuple[int, ...]:
     >>> parse_layers("0-3,20")
     (0, 1, 2, 3, 20)
     """
-    layers: list[int] = []
-    for part in str(text).split(","):
-        first, dash, last = part.strip().partition("-")
-        numbers = [first, last] if dash else [first]
-        where = f"layers {text!r:.60}: {part.strip()!r:.60}"
-        if not all(one.isascii() and one.strip().isdecimal() for one in numbers):
-            raise SweepError(f"{where} cannot be read", "expected like 0-11,20")
-        if any(len(number) > 7 or int(number) >= MOST_LAYERS for number in numbers):
-            raise SweepError(f"{where} is out of range", f"expected layers below {MOST_LAYERS}")
-        if int(numbers[-1]) < int(first):
-            raise SweepError(f"{where} runs backwards", "expected like 0-11")
-        layers += range(int(first), int(numbers[-1]) + 1)
-        if len(layers) > MOST_LAYERS:  # at least one is repeated
-            break
+    try:
+        layers = parse_numbers(str(text), MOST_LAYERS)
+    except ValueError as error:
+        raise SweepError(f"layers {text!r:.60}: {error}") from error
     refuse_twice("layers", layers, SweepError)
     return tuple(layers)

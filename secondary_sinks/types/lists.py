@@ -57,6 +57,30 @@ def refuse_twice(
         first[key] = item
 
 
+def parse_numbers(words: str, most: int) -> list[int]:
+    """Whole numbers from 0, and ranges of them, that are below `most`, between commas.
+
+    Raises `ValueError` that says which part is wrong.
+
+    >>> parse_numbers("0-3, 7", most=100)
+    [0, 1, 2, 3, 7]
+    """
+    found: list[int] = []
+    for part in map(str.strip, words.split(",")):
+        first, dash, last = part.partition("-")
+        ends = [first, last] if dash else [first]
+        if not all(one.isascii() and one.strip().isdecimal() for one in ends):
+            raise ValueError(f"{part!r:.60} cannot be read, expected like 0-11,20")
+        if any(len(one.strip()) > len(str(most)) or int(one) >= most for one in ends):
+            raise ValueError(f"{part!r:.60} is out of range, expected numbers below {most:,}")
+        if int(ends[-1]) < int(first):
+            raise ValueError(f"{part!r:.60} runs backwards, expected like 0-11")
+        found += range(int(first), int(ends[-1]) + 1)
+        if len(found) > most:  # at least one is repeated
+            break
+    return found
+
+
 def plain_digits(word: str) -> str:
     """The word, unchanged. Raises `ValueError` where Python reads a number that others do not.
 

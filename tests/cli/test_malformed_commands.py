@@ -89,8 +89,8 @@ CASES = {
     "config a folder": (filed("folder"), "'folder.yaml' is not a file"),
     "config without end": (["ablate", "--config", "/dev/zero", "--out", "{out}"], "'/dev/zero'"),
     # ranges and numbers of sweeps
-    "layers without end": (ablate("--layers", "0-999999"), "expected layers below 10000"),
-    "layers of 5000 digits": (ablate("--layers", f"0-{'9' * 5000}"), "expected layers below"),
+    "layers without end": (ablate("--layers", "0-999999"), "expected numbers below 10,000"),
+    "layers of 5000 digits": (ablate("--layers", f"0-{'9' * 5000}"), "expected numbers below"),
     "layers backwards": (ablate("--layers", "3-1"), "'3-1' runs backwards"),
     "layers empty": (ablate("--layers", ""), "layers ''"),
     "layers twice": (ablate("--layers", "0-1,1"), "layers has 1 twice"),

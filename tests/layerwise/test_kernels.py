@@ -12,11 +12,13 @@ from secondary_sinks.layerwise.flash_attention import attend_flash
 from secondary_sinks.layerwise.flex_attention import attend_flex
 from secondary_sinks.layerwise.fused_attention import AttentionTotals
 from secondary_sinks.testing.families import save
-from tests.marks import needs_old
+from tests.marks import needs_old, thinned
 
 CPU = torch.device("cpu")
 ALL = (0, 7, 11, 23)
 LEARNED = torch.tensor([-1.0, 0.0, 2.0, 9.0])
+SIZES = [(40, 40), (40, 1100), (1, 40), (24, 24)]
+TYPES = [torch.float32, torch.float16, torch.bfloat16]
 SHAPE = {"n_heads": 4, "n_groups": 2, "d_head": 16}
 PLAIN = {"soft_cap": None, "window": None}
 LIMITS = [
@@ -71,8 +73,8 @@ def by_kernel(attends, queries, keys, values, learned=None, **limits):
 
 
 @pytest.mark.parametrize("learned", [None, LEARNED])
-@pytest.mark.parametrize(("n_queries", "n_keys"), [(40, 40), (1, 40), (40, 1100), (24, 24)])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(("n_queries", "n_keys"), thinned(SIZES, SIZES[:2], unpack=True))
+@pytest.mark.parametrize("dtype", thinned(TYPES, [torch.float32, torch.bfloat16]))
 @pytest.mark.parametrize("limits", LIMITS)
 def test_they_are_the_definition_computed_otherwise(limits, dtype, n_queries, n_keys, learned):
     given = [x.to(dtype) for x in drawn(n_queries, n_keys, strength=40.0)]
