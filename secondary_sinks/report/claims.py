@@ -106,8 +106,8 @@ def next_step(verdicts: Iterable[Mapping[str, Any]]) -> str:
         told.append(
             f"{count(len(few), 'claim')} {'needs' if len(few) == 1 else 'need'} more sinks: at "
             f"least {MIN_SINKS} of its kind in {needed} texts that have one. Repeat the command "
-            "with more --texts and a new --out (bundled:claims are 33 long texts); fewer questions "
-            "need fewer texts."
+            "with other, more --texts and a new --out (bundled:claims are 33 long texts); fewer "
+            "questions need fewer."
         )
     if split:
         told.append(
