@@ -10,8 +10,9 @@ from tests.experiments.observed import planted
 YES, NO, OPEN = "supported", "contradicted", "inconclusive"
 READ = Plant(pos=20, forming=(5,), trigger=(3,), source=7)
 TRUTHS = {
-    "a head": (READ, {}, (YES,) * 4, [(3, 8, 8)]),
-    "nothing read": (Plant(pos=20, forming=(3,)), {}, (NO,) * 4, []),
+    "a head": (READ, {"twins": 2}, (YES,) * 4, [(3, 8, 8)]),
+    "nothing read": (Plant(pos=20, forming=(3,)), {"twins": 2}, (NO,) * 4, []),
+    "one twin": (READ, {}, (OPEN, YES, YES, YES), [(3, 8, 8)]),
     "no twins": (READ, {"twins": 0}, (OPEN,) * 4, []),
 }
 """A plant, options, outcomes, and (layer, sinks that need it, sinks for which it is enough)."""
