@@ -10,6 +10,7 @@ the numbers to compare with. On the page are a table by layer and a row for each
 Not repeated are controls: they rest on random draws.
 """
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -148,6 +149,8 @@ def _yes(whether: bool) -> str:
 
 
 def _number(value: float) -> str:
+    if math.isnan(value):
+        return "none"
     return f"{value:.0f}" if value == round(value) else f"{value:.4g}"
 
 

@@ -3,6 +3,7 @@
 One whole pass per edit, judged by `tools.plain_rule`. Definitions: docs/circuit.md.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import nan
@@ -44,7 +45,10 @@ class Row:
 
     @property
     def difference(self) -> float:
-        """plain - ours, relative to ours where that is larger than 1."""
+        """plain - ours, relative to ours where that is larger than 1; infinite if one is missing."""
+        missing = math.isnan(self.plain), math.isnan(self.ours)
+        if any(missing):
+            return 0.0 if all(missing) else math.inf
         return (self.plain - self.ours) / max(1.0, abs(self.ours))
 
 

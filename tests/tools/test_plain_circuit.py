@@ -14,6 +14,7 @@ from secondary_sinks.texts import Text
 from tests import planted_llama as planted
 from tools import plain_circuit
 from tools.plain_model import PlainModel, read_plain
+from tools.plain_parts import Row
 from tools.plain_rule import Rule
 
 ROUNDING = 1e-5
@@ -34,6 +35,13 @@ def ours(folder):
 @pytest.fixture(scope="module")
 def compared(folder, ours):
     return plain_circuit.compare(ours, PlainModel(read_plain(folder), ours.trace.tokens))
+
+
+def test_a_number_that_is_missing_on_both_sides_is_no_difference():
+    nan = float("nan")
+    same, one = (Row(part="p", edited="e", measure="m", ours=nan, plain=x) for x in (nan, 1.0))
+    assert (same.difference, one.difference) == (0.0, float("inf"))
+    assert "| none | none | 0 |" in plain_circuit.as_markdown([same])
 
 
 def test_ours_and_plain_agree_in_every_part(compared):
