@@ -45,7 +45,7 @@ class Row:
 
     @property
     def difference(self) -> float:
-        """plain - ours, relative to ours where that is larger than 1; infinite if one is missing."""
+        """plain - ours, relative to ours where that is above 1; infinite if one is missing."""
         missing = math.isnan(self.plain), math.isnan(self.ours)
         if any(missing):
             return 0.0 if all(missing) else math.inf
