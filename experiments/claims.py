@@ -105,8 +105,8 @@ TESTED: dict[str, dict[tuple[str, int], str]] = {
         ("mlp_patching", 1): "Needed, by exchange: with what the forming MLPs write at a token "
         "that is no sink, more than half of the sinks end, and not with the same at other MLPs",
         ("mlp_ablation", 0): "Needed: without the MLP of one layer, more than half of the sinks "
-        "are none by the criterion, and more than a tenth of their attention goes, beyond "
-        "controls. Only the layers for which this holds are shown; else the most important one",
+        "end by the criterion, and lose more than a tenth of their attention beyond controls. "
+        "Shown: each layer for which this holds; else the one nearest to it",
         ("mlp_ablation", -1): "Formed by MLPs: without those that form sinks in earlier texts, "
         "more than half of the sinks end, and not without as many other MLPs",
         ("mlp_patching", 0): "Enough: what the creation layer's MLP writes at a sink makes more "

@@ -92,7 +92,8 @@ Counts = NDArray[np.int_]
 def run(observed: Observed) -> Finding:
     """Observe each text as it is changed, and count the sinks."""
     shared = shared_lengths([text.tokens for text in observed.texts])
-    parts = {AS_IT_IS: _counts(AS_IT_IS, observed.traces, observed.sinks, shared)}
+    given = (observed.traces, observed.sinks)
+    parts = {AS_IT_IS: _counts(AS_IT_IS, *given, shared, observed.sinks)}
     for number, (name, change) in enumerate(CHANGES.items()):
         observed.say(f"input_controls: {name} ({number + 1} of {len(CHANGES)} inputs)")
         parts[name] = _counts(name, *_observed(observed, change, shared), shared, observed.sinks)
@@ -150,9 +151,9 @@ def _counts(
     traces: tuple[Trace, ...],
     sinks: SinkTable,
     shared: list[int],
-    before: SinkTable | None = None,
+    before: SinkTable,
 ) -> pd.DataFrame:
-    """One row per text. `before`: the sinks of the texts as they are, if these are changed."""
+    """One row per text. `before`: the sinks of the texts as they are."""
     rows = []
     is_twice = name == TWICE
     for trace, kept in zip(traces, shared, strict=True):
@@ -183,9 +184,9 @@ def _of(sinks: SinkTable, trace: Trace, kind: str) -> tuple[Sink, ...]:
     return sinks.of_text(trace.text_id).of_kind(kind).sinks
 
 
-def _promoted(name: str, sinks: SinkTable, trace: Trace, before: SinkTable | None) -> list[Sink]:
+def _promoted(name: str, sinks: SinkTable, trace: Trace, before: SinkTable) -> list[Sink]:
     """Secondary sinks that are the primary, or like it, without the first token: sinks still."""
-    if name != BEHEADED or before is None:
+    if name != BEHEADED:
         return []
     places = {sink.pos - 1 for sink in _of(before, trace, "secondary")}
     others = [*_of(sinks, trace, "primary"), *_of(sinks, trace, "primary_like")]

@@ -181,9 +181,9 @@ def later_verdict(effects: pd.DataFrame | Results, n_claims: int = 1) -> Verdict
     (`statistics.choice`). Only sinks that this layer could have weakened are counted
     (`later_effects`).
 
-    supported: the interval lies above one tenth by every way to ablate; contradicted: that of what
-    sinks lose lies below, whatever controls lose, by every way. Raises `EditError` for a table with
-    several sites or effects.
+    supported: what sinks lose beyond their controls lies above one tenth, by every way to ablate.
+    contradicted: what they lose, with nothing subtracted, lies below it, by every way. Raises
+    `EditError` for a table with several sites or effects.
     """
     return verdict_of_later(paired_by_way(effects), n_claims)
 
@@ -233,7 +233,7 @@ def _lost_later(cells: pd.DataFrame, n_claims: int) -> LostLater:
     if cells.empty:
         none = median_over_texts([], [], n_claims=n_claims)
         return LostLater(sinks=none, beyond=none, controls=math.nan, layers=[])
-    lost = lost_by(["text_id", "layer"], cells).dropna(subset="beyond").sort_index(level="layer")
+    lost = lost_by(["text_id", "layer"], cells).dropna(subset="beyond").sort_index()
     known = set(lost.index.get_level_values("text_id"))
     texts = [text for text in dict.fromkeys(cells["text_id"]) if text in known]
     scores = [dict(lost.loc[text, "beyond"].items()) for text in texts]

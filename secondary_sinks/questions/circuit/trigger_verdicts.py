@@ -100,8 +100,8 @@ def _by_attention(name: str, part: pd.DataFrame, n_claims: int) -> Verdict:
 def _by_few(name: str, part: pd.DataFrame, n_claims: int) -> Verdict:
     """Do few heads carry the trigger, whichever they are? The set of each sink is its own.
 
-    That no set was found does not show that there is none, if all heads together end the sink. The
-    set is found by the mean of the twins and tested on each of them, so one twin is not enough.
+    Where all heads together end the sink, a search that finds no set shows nothing. A set is found
+    by the mean of the twins and tested on each of them, so sinks with one twin are left out.
     """
     known = _known(part)
     tried = known[known["n_donors"] > 1]
