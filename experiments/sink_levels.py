@@ -41,11 +41,12 @@ METHOD = (
     "of the heat map with at least five sinks, a count that the paper's figure suggests."
 )
 REFUTATION = (
-    "Half of the sinks or more belong to no level, and are like no sink of another text. A single "
-    "level refutes nothing: another may be rare."
+    "Half of the sinks or more belong to no level, and are like no sink of another text, in at "
+    "least ten texts. A single level refutes nothing: another may be rare."
 )
 CLAIM = "secondary sinks come in several levels"
 SAME_SINKS = "a description, since levels are found in the same sinks that they are counted in"
+ENOUGH_TEXTS = 2 * LEAST_TEXTS
 COLUMNS = {
     "model": "model, or file of released detections",
     "l_start": "creation layer, 0-based",
@@ -157,6 +158,9 @@ def _verdict(source: Source, levels: Levels, n_sources: int) -> Verdict:
     if found.outcome == "supported":
         several = len(levels.levels) > 1
         why = f"{SAME_SINKS if several else 'one level, not several'}: {found.why}"
+        return replace(found, outcome="inconclusive", why=why)
+    if found.outcome == "contradicted" and source.n_texts < ENOUGH_TEXTS:
+        why = f"{found.why}; in fewer than {ENOUGH_TEXTS} texts a level may remain undetected"
         return replace(found, outcome="inconclusive", why=why)
     return found
 

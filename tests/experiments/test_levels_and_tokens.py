@@ -126,11 +126,12 @@ SCATTERED = [(4 + 3 * n, 5 + (5 * n) % 17) for n in range(12)]
             "; 2 cells of the heat map with at least 5 sinks",
         ),
         (SCATTERED, "contradicted", "0 levels for 0% of 12 sinks: none"),
+        (SCATTERED[:8], "inconclusive", "in fewer than 10 texts a level may remain undetected"),
         # Six levels, two or three texts each: no level is detected, and all sinks are in one.
         ([(4 + 5 * (n % 6), 12) for n in range(16)], "inconclusive", "0 levels for 0% of 16 sinks"),
         ([(22, 23)] * 4, "inconclusive", "no secondary sink could be tested (4 in fewer than 5"),
     ],
-    ids=["two levels", "same", "neighbours", "scattered", "undetected", "too few"],
+    ids=["two levels", "same", "neighbours", "scattered", "few texts", "undetected", "too few"],
 )
 def test_levels_of_released_detections(tmp_path, pairs, outcome, told):
     path = released(tmp_path / "theirs.jsonl", pairs)
