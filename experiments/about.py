@@ -32,11 +32,11 @@ INPUTS: dict[str, Any] = {
     **dict.fromkeys(("versions_of_code?", "versions?"), dict),
 }
 """What a record of inputs holds."""
-FURTHER = ("asked", "folders", "device", "dtype", "seed", "options")
+FURTHER = ("asked", "device", "dtype", "seed", "options")
 """What else a finding depends on, where its record has it."""
 PACKAGE = Path(__file__).parent
 READERS = (
-    *("about", "across_models", "all", "checkpoints", "claims", "claims_table", "copied", "made"),
+    *("about", "all", "checkpoints", "claims", "claims_table", "copied", "made"),
     *("pages", "prices", "recorded", "table"),
 )
 """Modules that change no number: what starts experiments, and what reads their results."""

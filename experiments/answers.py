@@ -1,16 +1,15 @@
-"""Causal questions as findings: find the forming MLPs once, then answer each question."""
+"""Answers to causal questions as findings, with the figures of the question."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-import pandas as pd
 import plotly.graph_objects as go
 
 from experiments.shared import Finding, Observed, unanswered, why_no_sinks
 from secondary_sinks import Answer, forming_mlps
-from secondary_sinks.questions import Forming
-from secondary_sinks.statistics import mean_and_percentiles
+from secondary_sinks.plots import draw, message_figure
+from secondary_sinks.questions import Drawing, Forming, Question, Shown
 
 
 @lru_cache(maxsize=1)
@@ -21,56 +20,54 @@ def forming_of(observed: Observed) -> tuple[Forming, ...]:
 
 
 def answer_question(
+    question: Question,
     name: str,
-    question: str,
     claim: str,
     observed: Observed,
-    ask: Callable[..., Answer],
-    draw: Callable[[Answer], Mapping[str, go.Figure]],
-    captions: Mapping[str, str],
+    columns: Mapping[str, str] | None = None,
     **asked: Any,
 ) -> Finding:
-    """Ask a question about the sinks; without any, return a finding that says so.
+    """Ask a causal question about the sinks; without any, a finding that says so.
 
-    `draw` returns figures by name; the first is the main figure. `captions` describe them.
+    The first figure of the question is the main one. The table of the finding holds the effects or,
+    if `columns` describe them, the data of that figure.
     """
     if why := why_no_sinks(observed):
-        return unanswered(name, question, claim, why, {})
-    traces, sinks = observed.traces, observed.sinks
-    asked |= {"forming": forming_of(observed), "progress": observed.progress(name)}
-    answer = ask(observed.model, traces, sinks, **asked)
-    (_, figure), *others = draw(answer).items()
+        return unanswered(name, question.asks, claim, why, columns or {})
+    asked |= {"progress": observed.progress(name)}
+    if question.needs_forming:
+        asked |= {"forming": forming_of(observed)}
+    answer: Answer = question.ask(observed.model, observed.traces, observed.sinks, **asked)
     headline, *further = answer.verdicts
+    drawings = drawings_of(question, answer, observed)
+    main, others = next(iter(drawings), None), drawings[1:]
+    captions = {"figure": main.caption if main else headline.why}
+    tables, frame = {"cells": answer.cells, **answer.tables}, answer.effects
+    if columns is not None:
+        tables |= {"effects": frame}
+        frame = main.frame if main else frame.reindex(columns=list(columns))
     return Finding(
         name=name,
-        question=question,
-        frame=answer.effects,
-        columns={},
-        figure=figure,
+        question=question.asks,
+        frame=frame,
+        columns=columns or {},
+        figure=figure_of(main) if main else message_figure(headline.why),
         verdict=headline,
         further=tuple(further),
-        tables={"cells": answer.cells, **answer.tables},
-        figures=dict(others),
-        captions=captions,
+        tables=tables,
+        figures={one.name: figure_of(one) for one in others},
+        captions=captions | {one.name: one.caption for one in others},
     )
 
 
-def lines_by_group(
-    cells: pd.DataFrame, groups: Mapping[str, str], by: str, x: str, responses: Sequence[str]
-) -> pd.DataFrame:
-    """Mean and percentiles over tokens by response, group and x, for `interval_lines`.
+def drawings_of(question: Question, answer: Answer, observed: Observed) -> list[Drawing]:
+    """The figures of an answer as data; none without effects."""
+    if answer.effects.empty:
+        return []
+    shown = Shown(sinks=observed.sinks.to_frame(), n_layers=observed.n_layers)
+    return question.figures(answer, shown)
 
-    `groups` maps values of the column `by` to their names.
-    """
-    rows = [
-        {
-            "panel": response,
-            "group": name,
-            "x": at,
-            **mean_and_percentiles(part[response].to_numpy()),
-        }
-        for response in responses
-        for value, name in groups.items()
-        for at, part in cells[cells[by] == value].groupby(x)
-    ]
-    return pd.DataFrame(rows, columns=["panel", "group", "x", "value", "low", "high"])
+
+def figure_of(drawing: Drawing) -> go.Figure:
+    """The drawn figure."""
+    return draw(drawing.plot, drawing.frame, **drawing.options)[0]

@@ -2,11 +2,11 @@
 
 from typing import Annotated
 
+from experiments.answers import answer_question
 from experiments.command import main_of
-from experiments.parts import cost_of, find_part
 from experiments.shared import Finding, Observed
 from secondary_sinks.cli import whole
-from secondary_sinks.questions import EVICTION, Cost
+from secondary_sinks.questions import EVICTION
 
 NAME = "eviction"
 QUESTION = EVICTION.asks
@@ -50,12 +50,7 @@ def run(
     window: Annotated[int, whole("Number of recent tokens that are never dropped.", least=1)] = 64,
 ) -> Finding:
     """Drop keys from the cache, or keep only a few, and run each text again."""
-    return find_part(EVICTION, NAME, CLAIM, observed, COLUMNS, window=window)
-
-
-def cost(observed: Observed) -> Cost:
-    """One run for each cache of each text."""
-    return cost_of(EVICTION, observed)
+    return answer_question(EVICTION, NAME, CLAIM, observed, COLUMNS, window=window)
 
 
 main = main_of(run)

@@ -1,9 +1,9 @@
 """Are secondary sinks no-ops, or do their values tell later tokens something?"""
 
+from experiments.answers import answer_question
 from experiments.command import main_of
-from experiments.parts import cost_of, find_part
 from experiments.shared import Finding, Observed
-from secondary_sinks.questions import FUNCTION, Cost
+from secondary_sinks.questions import FUNCTION
 
 NAME = "function"
 QUESTION = FUNCTION.asks
@@ -41,12 +41,7 @@ COLUMNS = {
 
 def run(observed: Observed) -> Finding:
     """Cut off the attention to one sink at a time, or its value, and run the rest again."""
-    return find_part(FUNCTION, NAME, CLAIM, observed, COLUMNS)
-
-
-def cost(observed: Observed) -> Cost:
-    """What the cuts cost, at most."""
-    return cost_of(FUNCTION, observed)
+    return answer_question(FUNCTION, NAME, CLAIM, observed, COLUMNS)
 
 
 main = main_of(run)

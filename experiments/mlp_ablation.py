@@ -1,19 +1,17 @@
 """Which MLPs do secondary sinks need?"""
 
-from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
-import pandas as pd
-import plotly.graph_objects as go
 import typer
 
 from experiments.answers import answer_question
 from experiments.command import main_of
 from experiments.shared import Finding, Observed
-from secondary_sinks import Answer, necessity
-from secondary_sinks.plots import interval_lines
+from secondary_sinks.questions import BY_NAME
 
-NAME, QUESTION = "mlp_ablation", "Which MLPs do secondary sinks need?"
+NAME = "mlp_ablation"
+NECESSITY = BY_NAME["necessity"]
+QUESTION = NECESSITY.asks
 PAPER = (
     "Claim of the paper (Wong et al. 2025, arXiv 2512.22213): specific middle-layer MLPs form "
     "secondary sinks. The paper infers this from the directions of vectors, without ablations."
@@ -37,19 +35,6 @@ REFUTATION = (
     "attention as sinks. If the ways to ablate disagree, the verdict is inconclusive."
 )
 CLAIM = "the MLP of one layer forms most secondary sinks"
-PANELS = {
-    "ended": ("share of sinks that end", "linear"),
-    "lost": ("mass lost beyond controls", "linear"),
-}
-CAPTIONS = {
-    "figure": (
-        "One MLP ablated, in each way, with intervals over texts (bands). Above, the statistic "
-        "of the verdicts: the share of sinks that end, among those that the layer could have "
-        "ended, mean over texts. Below: mass lost by sinks minus that lost by controls, both in "
-        "units of the sinks' clean mass, median over texts. No layer above the last creation layer "
-        "could end a sink."
-    ),
-}
 
 
 def run(
@@ -60,28 +45,8 @@ def run(
     ] = "",
 ) -> Finding:
     """Ablate every MLP at every secondary sink and its controls, then compare."""
-    asked = {"edits": (edit,)} if edit else {}
-    return answer_question(NAME, QUESTION, CLAIM, observed, necessity, _figures, CAPTIONS, **asked)
-
-
-def _figures(answer: Answer) -> Mapping[str, go.Figure]:
-    effects = answer.effects
-    numbers = {"ended": ("removed", "removed_low", "removed_high"), "lost": ("lost", "low", "high")}
-    parts = [
-        pd.DataFrame(
-            {
-                "panel": panel,
-                "group": effects["edit"],
-                "x": effects["layer"],
-                "value": effects[value],
-                "low": effects[low],
-                "high": effects[high],
-            }
-        )
-        for panel, (value, low, high) in numbers.items()
-    ]
-    frame = pd.concat(parts, ignore_index=True).dropna(subset="value")
-    return {"figure": interval_lines(frame, PANELS, "layer of the ablated MLP")}
+    asked: dict[str, Any] = {"edits": (edit,)} if edit else {}
+    return answer_question(NECESSITY, NAME, CLAIM, observed, **asked)
 
 
 main = main_of(run)

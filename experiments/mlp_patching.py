@@ -1,17 +1,13 @@
 """Does the MLP output at a sink make another token a sink?"""
 
-from collections.abc import Mapping
-
-import plotly.graph_objects as go
-
 from experiments.answers import answer_question
 from experiments.command import main_of
 from experiments.shared import Finding, Observed
-from secondary_sinks import Answer, sufficiency
-from secondary_sinks.plots import patch_heatmap, patch_table
+from secondary_sinks.questions import BY_NAME
 
 NAME = "mlp_patching"
-QUESTION = "Does the MLP output at a sink make another token a sink?"
+SUFFICIENCY = BY_NAME["sufficiency"]
+QUESTION = SUFFICIENCY.asks
 PAPER = (
     "Claim of the paper (Wong et al. 2025, arXiv 2512.22213): middle-layer MLPs map a token onto "
     "the direction of the primary sink, which is what makes it a sink. Then their output should "
@@ -32,31 +28,11 @@ REFUTATION = (
     "survive with the control's outputs."
 )
 CLAIM = "the output of the MLP of its creation layer at a sink makes another token a sink"
-CAPTIONS = {
-    "figure": (
-        "Denoising, one row per sink: the lifetime that its control token gets with one layer's "
-        "MLP output from the sink, as a share of the sink's lifetime. At the right: the MLP of the "
-        "creation layer, with the sink's output and with those of ordinary tokens, and all forming "
-        "MLPs at once. At most 60 sinks."
-    ),
-    "noising": (
-        "Noising: the share of its lifetime that the sink loses with one layer's MLP output from "
-        "its control. At the right: all forming MLPs at once, and the same number of other MLPs."
-    ),
-}
 
 
 def run(observed: Observed) -> Finding:
     """Patch the MLP outputs of each sink into its control token, and back."""
-
-    def draw(answer: Answer) -> Mapping[str, go.Figure]:
-        sinks, figures = observed.sinks.to_frame(), {}
-        for name, patch in (("figure", "denoising"), ("noising", "noising")):
-            table = patch_table(answer.cells, sinks, patch)
-            figures[name] = patch_heatmap(table, patch, observed.n_layers)
-        return figures
-
-    return answer_question(NAME, QUESTION, CLAIM, observed, sufficiency, draw, CAPTIONS)
+    return answer_question(SUFFICIENCY, NAME, CLAIM, observed)
 
 
 main = main_of(run)

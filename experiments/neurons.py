@@ -1,18 +1,16 @@
 """How many neurons does a secondary sink need?"""
 
-from collections.abc import Mapping
 from typing import Annotated
 
-import plotly.graph_objects as go
-
-from experiments.answers import answer_question, lines_by_group
+from experiments.answers import answer_question
 from experiments.command import main_of
 from experiments.shared import Finding, Observed
-from secondary_sinks import Answer, sparsity
 from secondary_sinks.cli import number
-from secondary_sinks.plots import interval_lines
+from secondary_sinks.questions import BY_NAME
 
-NAME, QUESTION = "neurons", "How many neurons does a secondary sink need?"
+NAME = "neurons"
+SPARSITY = BY_NAME["sparsity"]
+QUESTION = SPARSITY.asks
 PAPER = (
     "The paper (Wong et al. 2025, arXiv 2512.22213) says that MLPs form secondary sinks, but not "
     "how many of their neurons that takes. Massive activations are known to come from few neurons "
@@ -32,15 +30,6 @@ REFUTATION = (
     "if only the top 1% is left."
 )
 CLAIM = "a sink ends without the few neurons that write most of it"
-GROUPS = {"top": "neurons that write most", "random": "random neurons"}
-TITLES = {"without": "without these neurons", "only": "with only these neurons"}
-CAPTIONS = {
-    "figure": (
-        "Share of its lifetime that a sink keeps, by the number of zeroed neurons: means over "
-        "sinks, bands the 10th to 90th percentile. The verdict counts the sinks that end."
-    ),
-    "only": "The same if all other neurons of the forming MLPs are zeroed.",
-}
 
 
 def run(
@@ -49,25 +38,7 @@ def run(
     few: Annotated[float, number("Share of neurons in the verdict.", least=0.0, most=1.0)] = 0.01,
 ) -> Finding:
     """Zero a few neurons of the forming MLPs at each sink, or all others."""
-    return answer_question(NAME, QUESTION, CLAIM, observed, sparsity, _figures, CAPTIONS, few=few)
-
-
-def _figures(answer: Answer) -> Mapping[str, go.Figure]:
-    """Share of its lifetime that a sink keeps, by number of neurons zeroed or kept.
-
-    Uses only numbers that were tried at every sink: a given share of all neurons is a different
-    number where more MLPs form a sink.
-    """
-    cells = answer.cells[answer.cells["edit"] == "zero"]
-    cells = cells.assign(kept=cells["lifetime_edited"] / cells["lifetime_clean"])
-    n_sinks = (cells["text_id"] + cells["sink_pos"].astype(str)).groupby(cells["k"]).nunique()
-    cells = cells[cells["k"].isin(n_sinks.index[n_sinks == n_sinks.max()])]
-    figures = {}
-    for name, test in (("figure", "without"), ("only", "only")):
-        frame = lines_by_group(cells[cells["test"] == test], GROUPS, "neurons", "k", ["kept"])
-        panels = {"kept": (f"lifetime kept,<br>{TITLES[test]}", "linear")}
-        figures[name] = interval_lines(frame, panels, "neurons", x_scale="log")
-    return figures
+    return answer_question(SPARSITY, NAME, CLAIM, observed, few=few)
 
 
 main = main_of(run)

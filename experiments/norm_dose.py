@@ -1,18 +1,13 @@
 """Does a sink depend on the direction or on the norm of the MLP output that forms it?"""
 
-from collections.abc import Mapping
-
-import plotly.graph_objects as go
-
-from experiments.answers import answer_question, lines_by_group
+from experiments.answers import answer_question
 from experiments.command import main_of
 from experiments.shared import Finding, Observed
-from secondary_sinks import Answer
-from secondary_sinks import norm_dose as ask
-from secondary_sinks.plots import interval_lines
+from secondary_sinks.questions import BY_NAME
 
 NAME = "norm_dose"
-QUESTION = "Does a sink depend on the direction or on the norm of the MLP output that forms it?"
+DOSE = BY_NAME["norm_dose"]
+QUESTION = DOSE.asks
 PAPER = (
     "Claim of the paper (Wong et al. 2025, arXiv 2512.22213): the norm of the MLP's output "
     "determines the sink score and the lifetime of the sink. The paper shows a correlation across "
@@ -38,27 +33,11 @@ REFUTATION = (
     "number of layers attended cannot exceed that of the model, so large factors give ties."
 )
 CLAIM = "sinks draw more attention if the MLP output of their creation layer is scaled up"
-GROUPS = {"sink": "sinks", "control": "control tokens"}
-PANELS = {
-    "mass_edited": ("attention mass", "linear"),
-    "lifetime_attention_edited": ("layers attended", "linear"),
-    "lifetime_edited": ("lifetime (by<br>norm test too)", "linear"),
-}
-CAPTIONS = {
-    "figure": "Means over tokens, bands the 10th to 90th percentile. Factor 1 changes nothing.",
-}
 
 
 def run(observed: Observed) -> Finding:
     """Scale and rotate the output of the MLP of the creation layer at each sink and its control."""
-    return answer_question(NAME, QUESTION, CLAIM, observed, ask, _figures, CAPTIONS)
-
-
-def _figures(answer: Answer) -> Mapping[str, go.Figure]:
-    doses = answer.cells[answer.cells["test"] == "dose"]
-    frame = lines_by_group(doses, GROUPS, "role", "factor", list(PANELS))
-    title = "factor on the output of the MLP of the creation layer"
-    return {"figure": interval_lines(frame, PANELS, title, x_scale="log")}
+    return answer_question(DOSE, NAME, CLAIM, observed)
 
 
 main = main_of(run)

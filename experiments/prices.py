@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, cast
 from experiments.shared import Loaded, Observed
 from experiments.table import EXPERIMENTS, Experiment
 from secondary_sinks import Edit, observe, replay
-from secondary_sinks.questions import Cost, costs, forming_cost, roles_cost
+from secondary_sinks.questions import BY_NAME, Cost, costs, forming_cost, roles_cost
 
 
 class Seconds(NamedTuple):
@@ -55,7 +55,7 @@ def _lines(asked: Mapping[str, Mapping[str, Any]], observed: Observed) -> Iterat
     questions = {
         one.name: () if one.quick and asked[one.name] == one.quick else one.asks for one in chosen
     }
-    if any(name != "roles" for names in questions.values() for name in names):
+    if any(_needs_forming(name) for names in questions.values() for name in names):
         cost = forming_cost(observed.traces, observed.sinks)
         yield "forming MLPs, once for all that edit them", cost.in_words(), cost
     for one in chosen:
@@ -63,6 +63,10 @@ def _lines(asked: Mapping[str, Mapping[str, Any]], observed: Observed) -> Iterat
         edits = bool(cost.replayed or cost.recomputed)
         work = cost.in_words() if edits else f"{one.passes or 'no'} further pass"
         yield one.name, ", ".join(filter(None, [work, one.unpriced])), cost
+
+
+def _needs_forming(name: str) -> bool:
+    return name in BY_NAME and BY_NAME[name].needs_forming
 
 
 def _cost(one: Experiment, questions: Sequence[str], observed: Observed) -> Cost:

@@ -2,18 +2,16 @@
 
 from typing import Annotated, Any
 
-import pandas as pd
-import plotly.graph_objects as go
 import typer
 
-from experiments.answers import forming_of
+from experiments.answers import drawings_of, figure_of, forming_of
 from experiments.command import main_of
 from experiments.shared import Finding, Observed, unanswered, why_no_sinks
 from secondary_sinks import Verdict, primary_weakening, redistribution, restoration
 from secondary_sinks.cli import whole
 from secondary_sinks.detection import WEAKENING_WINDOW
-from secondary_sinks.plots import interval_dots, interval_lines
-from secondary_sinks.questions import MATERIAL
+from secondary_sinks.plots import interval_lines
+from secondary_sinks.questions import BY_NAME, Drawing
 
 NAME, QUESTION = "primary_weakening", "Does the primary weaken as secondary sinks arise?"
 PAPER = (
@@ -69,11 +67,6 @@ CAPTIONS = {
         "the first secondary sink of a text, and at the same positions of a text without one. "
         "Below: means over sinks. Bands are 95 % intervals over texts."
     ),
-    "restored": (
-        "Share of a removed secondary sink's attention that each receiver gains, minus its "
-        "proportional share, by kind of ablation: medians over texts, with exact 95 % intervals. "
-        "Dotted: threshold of the verdict."
-    ),
 }
 
 
@@ -102,7 +95,7 @@ def run(
     found = primary_weakening(observed.traces, observed.sinks, window=window, **together)
     profile = found.to_frame()
     tables = {"contrasts": found.contrasts_frame(), "changes": found.changes_frame()}
-    figures: dict[str, go.Figure] = {}
+    drawn: list[Drawing] = []
     further: tuple[Verdict, ...] = ()
     if restore:
         given = (observed.model, observed.traces, observed.sinks)
@@ -112,14 +105,14 @@ def run(
         answer = redistribution(*given, **asked)
         tables |= {"removed": removed.effects, "removed_cells": removed.cells}
         tables |= {"restored": answer.effects, "cells": answer.cells}
-        figures = {"restored": _receivers(answer.effects)} if len(answer.effects) else {}
+        drawn = drawings_of(BY_NAME["redistribution"], answer, observed)
         further = (*removed.verdicts, *answer.verdicts)
     return Finding(
         name=NAME,
         question=QUESTION,
         frame=profile,
         columns=COLUMNS,
-        captions=CAPTIONS,
+        captions=CAPTIONS | {one.name: one.caption for one in drawn},
         figure=interval_lines(
             profile.rename(columns={"measure": "panel", "relative": "x", "mean": "value"}),
             PANELS,
@@ -129,17 +122,7 @@ def run(
         verdict=found.verdict,
         further=further,
         tables=tables,
-        figures=figures,
-    )
-
-
-def _receivers(effects: pd.DataFrame) -> go.Figure:
-    """Which tokens gain more attention than in proportion, by way of ablating."""
-    words = {"primary": "the primary", "others": "other sinks", "rest": "all other tokens"}
-    names = {"edit": "series", "receiver": "row", "beyond": "value"}
-    gains = effects.rename(columns=names).replace({"row": words})
-    return interval_dots(
-        gains, "share of freed attention above its proportional share", line=MATERIAL
+        figures={one.name: figure_of(one) for one in drawn},
     )
 
 

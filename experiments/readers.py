@@ -1,7 +1,7 @@
 """Which heads read secondary sinks, do they read the primary too, and what makes the score?"""
 
+from experiments.answers import answer_question
 from experiments.command import main_of
-from experiments.parts import find_part
 from experiments.shared import Finding, Observed
 from secondary_sinks.questions import READER_HEADS
 
@@ -41,7 +41,7 @@ COLUMNS = {
 
 def run(observed: Observed) -> Finding:
     """Attention and scores of every head on each secondary sink."""
-    return find_part(READER_HEADS, NAME, CLAIM, observed, COLUMNS)
+    return answer_question(READER_HEADS, NAME, CLAIM, observed, COLUMNS)
 
 
 main = main_of(run)

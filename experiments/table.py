@@ -22,8 +22,6 @@ class Experiment:
 
     name: str
     """Name of its module in `experiments`."""
-    claim: str
-    """The claim under test, as in docs/experiments.md."""
     figure: str = ""
     """The corresponding figure of the paper."""
     asks: tuple[str, ...] = ()
@@ -60,147 +58,33 @@ class Experiment:
 
 
 EXPERIMENTS = (
-    Experiment(
-        name="norms",
-        claim="values of secondary sinks (and keys: raw, the output of k_proj, and used, after q/k "
-        "norm and rotation) have smaller norms than those of their controls; also the "
-        "attention that sinks draw before their creation and after their end",
-        figure="1",
-    ),
-    Experiment(
-        name="sink_levels",
-        claim="secondary sinks come in several levels of creation layer and lifetime (one is not "
-        "several); several models with `--also`, the authors' detections with `--released`",
-        figure="2",
-    ),
-    Experiment(name="criterion_check", claim="the paper's criterion and ours find the same sinks"),
-    Experiment(
-        name="sink_tokens",
-        claim="secondary sinks are white space, digits or punctuation, where ordinary tokens of "
-        "their text contain letters",
-    ),
-    Experiment(
-        name="mlp_anatomy",
-        claim="the MLP output of the creation layer points along the primary's direction at sinks "
-        "and not at their controls, and more so than that of any earlier MLP",
-        figure="MLP",
-        passes=1,
-    ),
-    Experiment(
-        name="mlp_directions",
-        claim="a few principal components of that MLP's input at sinks are enough to trigger it, "
-        "and those at controls are not",
-        figure="5",
-        passes=1,
-    ),
-    Experiment(
-        name="separability",
-        claim="a linear classifier, trained on earlier texts, separates sinks from the same tokens",
-        figure="6",
-        passes=1,
-    ),
-    Experiment(
-        name="norm_and_score",
-        claim="within a text and creation layer, sinks with a larger norm of the MLP output draw "
-        "more attention, and at more layers; the lifetime by the norm test is shown, but used in "
-        "no verdict",
-        figure="7",
-    ),
+    Experiment(name="norms", figure="1"),
+    Experiment(name="sink_levels", figure="2"),
+    Experiment(name="criterion_check"),
+    Experiment(name="sink_tokens"),
+    Experiment(name="mlp_anatomy", figure="MLP", passes=1),
+    Experiment(name="mlp_directions", figure="5", passes=1),
+    Experiment(name="separability", figure="6", passes=1),
+    Experiment(name="norm_and_score", figure="7"),
     Experiment(
         name="primary_weakening",
-        claim="the primary loses attention of queries after a new secondary sink, compared with "
-        "queries before it and with texts without one; it regains attention when the sink is "
-        "removed, as by any softmax, and more than the softmax alone would give it (causal)",
         asks=("restoration", "redistribution"),
         quick={"restore": False},
     ),
-    Experiment(
-        name="prefix_entropy",
-        claim="the matrix-based entropy of the prefix falls with a secondary sink, and more than "
-        "with its control",
-        passes=1,
-        unpriced="and the spectra of prefixes",
-    ),
-    Experiment(
-        name="readers",
-        claim="most attention to secondary sinks comes from heads that also read the primary; and "
-        "what makes their scores (bias, the component along the primary, the rest, position)",
-        passes=1,
-    ),
-    Experiment(
-        name="writers",
-        claim="one MLP writes each sink: patching its output in makes a sink, replacing it ends "
-        "the sink, it is enough with all earlier MLPs zeroed, and it is aligned with the primary",
-        asks=("roles",),
-        observes=False,
-    ),
-    Experiment(
-        name="triggers",
-        claim="few attention heads trigger each sink: replaced by a token twin's, their outputs "
-        "end it; by layer, head and source token",
-        observes=False,
-    ),
-    Experiment(
-        name="mlp_ablation",
-        claim="sinks need the MLP of one layer (ablated in four ways, against controls)",
-        asks=("necessity",),
-        observes=False,
-    ),
-    Experiment(
-        name="mlp_patching",
-        claim="the forming MLPs' outputs at a sink make a control token a sink; and the reverse",
-        asks=("sufficiency",),
-        observes=False,
-    ),
-    Experiment(
-        name="norm_dose",
-        claim="scaling these outputs up, beyond their own norm, makes sinks draw more attention, "
-        "and at more layers",
-        asks=("norm_dose",),
-        observes=False,
-    ),
-    Experiment(
-        name="neurons",
-        claim="sinks need few neurons of these MLPs",
-        asks=("sparsity",),
-        observes=False,
-    ),
-    Experiment(
-        name="replacement",
-        claim="removing one sink makes another token a sink; later sinks need the first one",
-        observes=False,
-    ),
-    Experiment(
-        name="input_controls",
-        claim="fewer secondary sinks arise when the tokens are in random order, are random, are "
-        "read again, or lack the first one; a token becomes a sink when all before it is hidden",
-        observes=False,
-    ),
-    Experiment(
-        name="function",
-        claim="secondary sinks are no-ops: their values tell later tokens less than those of "
-        "ordinary keys with equal attention",
-        observes=False,
-    ),
-    Experiment(
-        name="eviction",
-        claim="dropping secondary sinks from the cache costs more than dropping random keys; "
-        "keeping them is better than keeping heavy hitters",
-        observes=False,
-    ),
-    Experiment(
-        name="accuracy",
-        claim="answers are worse, right answers less likely and other tokens sinks when the tokens "
-        "that a rule finds are edited while the model writes, compared with as many other tokens",
-        observes=False,
-    ),
-    Experiment(
-        name="their_steering",
-        claim="the authors' own intervention (every MLP output along the primary's is rescaled to "
-        "a given norm) edits the sinks and little else, and acts on each as an exact edit of it "
-        "does",
-        observes=False,
-    ),
+    Experiment(name="prefix_entropy", passes=1, unpriced="and the spectra of prefixes"),
+    Experiment(name="readers", passes=1),
+    Experiment(name="writers", asks=("roles",), observes=False),
+    Experiment(name="triggers", observes=False),
+    Experiment(name="mlp_ablation", asks=("necessity",), observes=False),
+    Experiment(name="mlp_patching", asks=("sufficiency",), observes=False),
+    Experiment(name="norm_dose", asks=("norm_dose",), observes=False),
+    Experiment(name="neurons", asks=("sparsity",), observes=False),
+    Experiment(name="replacement", observes=False),
+    Experiment(name="input_controls", observes=False),
+    Experiment(name="function", asks=("function",), observes=False),
+    Experiment(name="eviction", asks=("eviction",), observes=False),
+    Experiment(name="accuracy", observes=False),
+    Experiment(name="their_steering", observes=False),
 )
 """All experiments, in the order in which they run."""
 BY_NAME = {experiment.name: experiment for experiment in EXPERIMENTS}
@@ -211,5 +95,5 @@ OBSERVING = tuple(experiment.name for experiment in EXPERIMENTS if experiment.ob
 def as_markdown(*, observes: bool) -> list[str]:
     """The observing or the editing experiments as rows of a Markdown table."""
     chosen = [one for one in EXPERIMENTS if one.observes == observes]
-    rows = [(f"`{one.name}`", one.claim, one.figure) for one in chosen]
-    return markdown_table(["module", "is it true that", "figure of the paper"], rows)
+    rows = [(f"`{one.name}`", one.said()["QUESTION"], one.figure) for one in chosen]
+    return markdown_table(["module", "question", "figure of the paper"], rows)

@@ -45,7 +45,6 @@ ALLOWED = {
     "runs/folder.py": {"part.write_bytes", "part.write_text"},
     "runs/parquet.py": {"pq.read_table"},  # of an open file
     "sweeps/assemble.py": {"pq.ParquetWriter"},  # to an open file
-    "experiments/across_models.py": {"pd.read_csv"},
     "experiments/looked_at.py": {"pd.read_csv"},
     "experiments/pages.py": {"pd.read_csv"},
 }

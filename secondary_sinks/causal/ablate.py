@@ -16,6 +16,7 @@ from secondary_sinks.causal.outcome import (
 )
 from secondary_sinks.causal.replay import replay
 from secondary_sinks.causal.replayed import Replay
+from secondary_sinks.detection import shared_lengths
 from secondary_sinks.errors import EditError
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.numbers import whole_number
@@ -44,7 +45,8 @@ def ablate(
     drawn with seed 3), "none" (the no-op), "scale:0.5". One cell per token, layer and edit; cells
     do not affect each other, and each is exact by single-token replay. Each sink has one matched
     control (a token twin or a neighbour) and `ordinary` further control tokens of similar position
-    and norm. Sinks of texts without a trace are left out, and so are means over token twins for a
+    and norm; none stands in a beginning that an earlier text has too, since it is one observation
+    in both. Sinks of texts without a trace are left out, and so are means over token twins for a
     token without twins. `kl=False` saves one unembedding per cell: `kl_at_token`, the effect on
     the prediction at the token, is then NaN.
 
@@ -61,9 +63,11 @@ def ablate(
     for trace in texts:
         check_trace(model, trace)
     given: dict[str, Any] = {"layers": chosen, "ordinary": ordinary, "kl": kl}
+    begins = shared_lengths([trace.tokens for trace in texts])
+    parts = [part_of(progress, number, len(texts)) for number in range(len(texts))]
     return Effects.join(
-        _of_text(model, trace, sinks, labels, part_of(progress, number, len(texts)), **given)
-        for number, trace in enumerate(texts)
+        _of_text(model, trace, sinks, labels, part, begin=begin, **given)
+        for trace, part, begin in zip(texts, parts, begins, strict=True)
     )
 
 
@@ -77,8 +81,9 @@ def _of_text(
     layers: Sequence[int] | None,
     ordinary: int,
     kl: bool,
+    begin: int,
 ) -> Effects:
-    owners = owners_of(trace, sinks, ordinary)
+    owners = owners_of(trace, sinks, ordinary, begin)
     every = range(len(trace.norm)) if layers is None else layers
     edits = [
         Edit.of_label(label, pos=pos, layer=layer)

@@ -35,16 +35,16 @@ Owners = dict[int, tuple[Sink, Control | None]]
 """Position of an edited token -> (sink, None) for a sink, (its sink, `Control`) for a control."""
 
 
-def owners_of(trace: Trace, sinks: SinkTable, ordinary: int = 0) -> Owners:
+def owners_of(trace: Trace, sinks: SinkTable, ordinary: int = 0, begin: int = 0) -> Owners:
     """The tokens of a text that are edited: the sinks, followed by their controls.
 
-    Primary and transient sinks are not edited.
+    Primary and transient sinks are not edited. No control stands before `begin` (`controls_of`).
     """
     own = sinks.of_text(trace.text_id)
     targets = [sink for sink in own if sink.kind not in ("primary", "transient")]
     by_pos = {sink.pos: sink for sink in targets}
     owners: Owners = {sink.pos: (sink, None) for sink in targets}
-    for control in controls_of(trace, sinks, targets, ordinary):
+    for control in controls_of(trace, sinks, targets, ordinary, begin):
         owners[control.pos] = (by_pos[control.sink_pos], control)
     return owners
 

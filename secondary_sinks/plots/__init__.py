@@ -4,6 +4,7 @@ from secondary_sinks.plots.ablation import ablation_heatmap
 from secondary_sinks.plots.bars import count_bars, layer_effect_bars
 from secondary_sinks.plots.circuit import circuit_graph
 from secondary_sinks.plots.dots import interval_dots
+from secondary_sinks.plots.draw import draw
 from secondary_sinks.plots.labels import message_figure
 from secondary_sinks.plots.levels import level_heatmap, level_heatmaps
 from secondary_sinks.plots.lines import Look, interval_lines
@@ -17,7 +18,7 @@ from secondary_sinks.plots.patches import patch_heatmap, patch_table
 from secondary_sinks.plots.plot import plot
 from secondary_sinks.plots.profiles import layer_profiles, profile_table
 from secondary_sinks.plots.scatter import scatter_panels
-from secondary_sinks.plots.verdicts import outcome_map, verdict_dots, verdict_table
+from secondary_sinks.plots.verdicts import verdict_dots, verdict_table
 
 __all__ = [
     "Look",
@@ -25,6 +26,7 @@ __all__ = [
     "attention_around_life",
     "circuit_graph",
     "count_bars",
+    "draw",
     "interval_dots",
     "interval_lines",
     "layer_effect_bars",
@@ -35,7 +37,6 @@ __all__ = [
     "life_of_sink",
     "life_of_sink_lines",
     "message_figure",
-    "outcome_map",
     "patch_heatmap",
     "patch_table",
     "plot",

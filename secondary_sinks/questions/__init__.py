@@ -51,7 +51,7 @@ from secondary_sinks.questions.roles import Role, roles
 from secondary_sinks.questions.run_claims import family_of, run_claims
 from secondary_sinks.questions.sparsity import sparsity
 from secondary_sinks.questions.sufficiency import sufficiency
-from secondary_sinks.questions.table import QUESTIONS, costs, n_claims_of
+from secondary_sinks.questions.table import BY_NAME, QUESTIONS, costs, n_claims_of
 from secondary_sinks.questions.writers import (
     NO_TWIN,
     levels_in,
@@ -61,6 +61,7 @@ from secondary_sinks.questions.writers import (
 )
 
 __all__ = [
+    "BY_NAME",
     "EDITS",
     "EVICTION",
     "FUNCTION",

@@ -160,8 +160,8 @@ def judge_beyond(
 
 
 ZERO_ALONE = (
-    "zero supports it, but alone it also removes which token this is: no other edit, such as the "
-    "output at the same token elsewhere, was tried"
+    "only zero ablation was tried: it supports the claim, but also removes which token this is; "
+    "add another edit, such as mean:twins (the output at the same token elsewhere)"
 )
 
 

@@ -44,9 +44,10 @@ def necessity(answer: Answer, shown: Shown) -> list[Drawing]:
     }
     options = {"panels": titles, "x_title": "layer of the ablated MLP", "height": 180}
     caption = (
-        "Every MLP ablated alone, in each of these ways: its output replaced by zero, by its mean "
-        "over the text's ordinary tokens, by its output at random ordinary tokens, or by its mean "
-        "at the same token elsewhere, where that is not a sink. The band is the interval over "
+        "Every MLP ablated alone: its output replaced by zero, by its mean over the text's "
+        "ordinary tokens (mean), by its output at random ordinary tokens (resample), or by its "
+        "mean at the same token elsewhere, where that is not a sink (mean:twins). The band is the "
+        "interval over "
         "texts of the first way, jointly at 95% for all claims; the other intervals are in the "
         "data. Each layer is judged on the sinks that it could have ended: those created at this "
         "layer or later."

@@ -19,7 +19,10 @@ from secondary_sinks.statistics import chosen_before
 from secondary_sinks.types import Sink
 
 Group = tuple[int, ...]
-TOO_FEW = "a sink with too few others counts as if these ended it, unless it arises at layer 0"
+TOO_FEW = (
+    "a sink with too few other MLPs for this control counts as if the control had ended it (except "
+    "sinks created at layer 0)"
+)
 """What the absence of the control means for a verdict on which MLPs it is: `without_others`."""
 
 

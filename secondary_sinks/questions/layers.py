@@ -171,7 +171,7 @@ CLAIM = (
 
 
 def later_verdict(effects: pd.DataFrame | Results, n_claims: int = 1) -> Verdict:
-    """Does the later MLP that matters most keep sinks up?
+    """Does an MLP above the creation layer sustain the attention that sinks draw?
 
     An MLP above the creation layer cannot have made the sink, but without it the sink may draw less
     attention. Only the one chosen on earlier texts is judged: other later MLPs may matter at single

@@ -33,6 +33,8 @@ class TextPairs:
     """The matched pairs of one text."""
 
     trace: Trace
+    begin: int
+    """Number of tokens from the first on with which an earlier text begins too."""
     cases: tuple[MatchedPair, ...]
     left_out: dict[str, int]
     """Number of lasting sinks of the text without a pair, by reason."""
@@ -92,6 +94,7 @@ def _of_text(trace: Trace, begin: int, sinks: SinkTable, kinds: Sequence[str]) -
     ]
     return TextPairs(
         trace=trace,
+        begin=begin,
         cases=tuple(cases),
         left_out=left_out | {"without a control": len(known) - len(cases)},
     )

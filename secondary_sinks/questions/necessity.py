@@ -1,7 +1,8 @@
 """Necessity: which MLPs does a secondary sink need?"""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from typing import Any
 
 import pandas as pd
 
@@ -35,7 +36,6 @@ from secondary_sinks.questions.matched_pairs import (
     TextPairs,
     count_censored,
     match_pairs,
-    with_progress,
 )
 from secondary_sinks.questions.question import Cells, Question, Sample
 from secondary_sinks.questions.run_claims import layers_of
@@ -85,9 +85,7 @@ def necessity(
     """
     texts = match_pairs(traces, sinks)
     formed_by = by_place(model, texts, sinks, forming)
-    asked = with_progress(texts, progress)
-    parts = [_cells(model, text, sinks, edits, layers, ordinary) for text in asked]
-    cells = pd.concat(parts, ignore_index=True)
+    cells = _cells(model, texts, sinks, edits, layers, ordinary, progress)
     formed = _formed_cells(model, texts, sinks, held_out(texts, formed_by), edits)
     n_claims = n_claims or len(could_end(cells)) + 1
     left_out = sum_counts(*(text.left_out for text in texts))
@@ -104,17 +102,21 @@ def necessity(
 
 def _cells(
     model: HookedModel,
-    text: TextPairs,
+    texts: Sequence[TextPairs],
     sinks: SinkTable,
     edits: Sequence[str],
     layers: int | Sequence[int] | None,
     ordinary: int,
+    progress: Progress | None,
 ) -> pd.DataFrame:
     """Effects at the tested sinks and at their controls."""
-    asked = [case.sink.pos for case in text.cases]
-    table = sinks if asked else SinkTable(sinks=(), thresholds=sinks.thresholds)
-    every = ablate(model, text.trace, table, edits, layers=layers, ordinary=ordinary).to_frame()
-    return every[every["sink_pos"].isin(asked)]
+    tested = [(text.trace.text_id, case.sink.pos) for text in texts for case in text.cases]
+    of_texts = {text_id for text_id, _ in tested}
+    table = replace(sinks, sinks=tuple(s for s in sinks.sinks if s.text_id in of_texts))
+    given: Any = {"layers": layers, "ordinary": ordinary, "progress": progress}
+    every = ablate(model, [text.trace for text in texts], table, edits, **given).to_frame()
+    owners = pd.MultiIndex.from_frame(every[["text_id", "sink_pos"]])
+    return every[owners.isin(tested)].reset_index(drop=True)
 
 
 def _effects(cells: pd.DataFrame, n_claims: int) -> pd.DataFrame:
@@ -218,7 +220,7 @@ def cells_of(sample: Sample) -> Cells:
 
 def _n_cells(text: TextPairs, sinks: SinkTable) -> int:
     trace, asked = text.trace, {case.sink.pos for case in text.cases}
-    owners = owners_of(trace, sinks, 1) if asked else {}
+    owners = owners_of(trace, sinks, 1, text.begin) if asked else {}
     n_ways = {pos: sum(is_there(way, trace, pos) for way in WAYS) for pos in owners}
     own = {pos for pos, (sink, _) in owners.items() if sink.pos in asked}
     by_layer = sum(n_ways[pos] for pos in own) * len(trace.norm)

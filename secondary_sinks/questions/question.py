@@ -116,7 +116,8 @@ class Question:
     asks: str
     """The question as a sentence."""
     ask: Callable[..., Answer]
-    """(model, traces, sinks, *, forming, progress, n_claims) -> `Answer`."""
+    """(model, traces, sinks, *, progress, n_claims) -> `Answer`; also takes `forming` if it
+    `needs_forming`."""
     n_claims: Callable[[SinkTable], int]
     """Largest number of verdicts in its answer, for the correction of all intervals of a report."""
     cost: Callable[[Sample], Cells]

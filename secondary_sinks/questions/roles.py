@@ -21,9 +21,10 @@ elsewhere, where it is not a sink, and on restoring a single output (the tests o
     ?                        undecided: no twin, or the twins disagree
 
 Several MLPs may write a sink *together*: if none is a writer alone, those with T and A are tested
-for C and M as a group, with all other MLPs up to the last of them zeroed. If the group passes, a
-member is a writer if the group without it fails. Any other MLP with T before the last writer is an
-enabler.
+for C and M as a group, with all other MLPs up to the last of them zeroed. If the group passes, its
+needed members are those without which it fails. They are writers together if there are several, and
+if they pass C and M as a group of their own: what only passes with members that can be spared does
+not write alone. Any other MLP with T before the last writer is an enabler.
 
 At layer 0 there is no earlier MLP: M is then the same as zeroing, and decides nothing on its own.
 """
@@ -57,6 +58,8 @@ CHANCE = 0.01
 """Probability that a random direction is aligned enough to pass test A."""
 
 Group = tuple[int, ...]
+Place = tuple[str, int]
+"""Text and position of a sink."""
 Alive = Mapping[tuple[Group, str], float]
 """(layers, test) -> share of cells after which the edited token is a sink; for one sink."""
 
@@ -180,14 +183,7 @@ def _of_text(
     tested = [_measured(one, alive[one.place]) for one in asked]
     open_ones = [(one, together) for one, rows in zip(asked, tested, strict=True)
                  if len(together := _candidates(rows)) > 1]  # fmt: skip
-    pairs = [
-        (one, trial)
-        for one, group in open_ones
-        for part in (group, *_without_one(group))
-        for trial in group_tests(one, part)
-    ]
-    joint = _by_sink(run_pairs(model, pairs, sinks, kept))
-    groups = {one.place: _together(group, joint[one.place]) for one, group in open_ones}
+    groups = _groups(model, open_ones, sinks, kept)
     return [
         role
         for one, rows in zip(asked, tested, strict=True)
@@ -195,8 +191,29 @@ def _of_text(
     ]
 
 
-def _by_sink(frame: pd.DataFrame) -> dict[tuple[str, int], dict[tuple[Group, str], float]]:
-    found: dict[tuple[str, int], dict[tuple[Group, str], float]] = {}
+def _groups(
+    model: HookedModel, open_ones: Sequence[tuple[Asked, Group]], sinks: SinkTable, kept: Kept
+) -> dict[Place, Group]:
+    """The MLPs that write each sink together, of those that may."""
+    parts = [(one, p) for one, group in open_ones for p in (group, *_without_one(group))]
+    alive = _tested(model, parts, sinks, kept)
+    needed = [(one, _needed(group, alive[one.place])) for one, group in open_ones]
+    new = [(one, part) for one, part in needed if part and (part, "rescue") not in alive[one.place]]
+    for place, found in _tested(model, new, sinks, kept).items():
+        alive[place] |= found
+    return {one.place: part for one, part in needed if part and _passes(part, alive[one.place])}
+
+
+def _tested(
+    model: HookedModel, parts: Sequence[tuple[Asked, Group]], sinks: SinkTable, kept: Kept
+) -> dict[Place, dict[tuple[Group, str], float]]:
+    """Results of the tests of groups, by sink."""
+    pairs = [(one, trial) for one, part in parts for trial in group_tests(one, part)]
+    return _by_sink(run_pairs(model, pairs, sinks, kept))
+
+
+def _by_sink(frame: pd.DataFrame) -> dict[Place, dict[tuple[Group, str], float]]:
+    found: dict[Place, dict[tuple[Group, str], float]] = {}
     columns = (frame[name] for name in ("text_id", "pos", "group", "test", "alive"))
     for text_id, pos, group, test, alive in zip(*columns, strict=True):
         found.setdefault((str(text_id), int(pos)), {})[group, test] = float(alive)
@@ -238,12 +255,16 @@ def _without_one(group: Group) -> list[Group]:
     return [tuple(layer for layer in group if layer != one) for one in group]
 
 
-def _together(group: Group, alive: Alive) -> Group:
-    """The members without which the group makes no sink; empty if the group makes no sink."""
+def _needed(group: Group, alive: Alive) -> Group:
+    """The members without which the group makes no sink, if there are several.
+
+    Empty if the group makes no sink.
+    """
     if not _passes(group, alive):
         return ()
     parts = zip(group, _without_one(group), strict=True)
-    return tuple(layer for layer, rest in parts if not _passes(rest, alive))
+    needed = tuple(layer for layer, rest in parts if not _passes(rest, alive))
+    return needed if len(needed) > 1 else ()
 
 
 def _passes(group: Group, alive: Alive) -> bool:
@@ -257,11 +278,16 @@ def decide_all(rows: Sequence[Role], together: Group = ()) -> list[Role]:
     for row in rows:
         role, why = decide(row, rows)
         if row.layer in together:
-            role, why = "writer", f"together with MLPs {format_layers(together)}"
+            others = [layer for layer in together if layer != row.layer]
+            role, why = "writer", f"together with {_mlps(others)}"
         elif together and row.ends and row.layer < max(together):
-            role, why = "enabler", f"through MLPs {format_layers(together)}"
+            role, why = "enabler", f"through {_mlps(together)}"
         found.append(replace(row, role=role, why=why))
     return found
+
+
+def _mlps(layers: Sequence[int]) -> str:
+    return f"MLP{'s' * (len(layers) > 1)} {format_layers(layers)}"
 
 
 def decide(row: Role, rows: Sequence[Role]) -> tuple[str, str]:

@@ -47,7 +47,7 @@ class Trial:
     """The edited token."""
     cell: Cell
     words: dict[str, Any] = field(default_factory=dict)
-    """Values of further columns, which distinguish this trial from others."""
+    """Values of further columns of its row, such as test, role and factor."""
 
 
 def run_trials(

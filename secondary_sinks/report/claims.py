@@ -104,10 +104,10 @@ def next_step(verdicts: Iterable[Mapping[str, Any]]) -> str:
     if few:
         needed = max(min_texts(one.get("n_claims", 1)) for one in few)
         told.append(
-            f"{count(len(few), 'claim')} {'needs' if len(few) == 1 else 'need'} more sinks: at "
-            f"least {MIN_SINKS} of its kind in {needed} texts that have one. Repeat the command "
-            "with other, more --texts and a new --out (bundled:claims are 33 long texts); fewer "
-            "questions need fewer."
+            f"{count(len(few), 'claim')} {'needs' if len(few) == 1 else 'need'} more data: at "
+            f"least {MIN_SINKS} sinks of its kind, in at least {needed} texts with one. Repeat the "
+            "command with other, more --texts and a new --out (bundled:claims are 33 long texts); "
+            "fewer questions need fewer."
         )
     if split:
         told.append(

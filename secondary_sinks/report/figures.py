@@ -14,14 +14,11 @@ from secondary_sinks.errors import SinkError
 from secondary_sinks.plots import (
     ablation_heatmap,
     attention_around_life,
-    interval_dots,
-    interval_lines,
+    draw,
     layer_effect_bars,
     layer_profiles,
     level_heatmap,
     life_lines,
-    patch_heatmap,
-    patch_table,
     profile_table,
     verdict_dots,
     verdict_table,
@@ -210,30 +207,10 @@ def answer_panels(question: Question, answer: Answer, shown: Shown) -> list[Pane
 
 
 def _panel(drawing: Drawing) -> Panel | None:
-    figure, table = PLOTS[drawing.plot](drawing.frame, **drawing.options)
-    table = table if drawing.table is None else drawing.table
+    figure, shown = draw(drawing.plot, drawing.frame, **drawing.options)
+    table = shown if drawing.table is None else drawing.table
     if table.empty:
         return None
+    if drawing.plot == "patches":
+        figure = links.link_rows(figure, shown.drop_duplicates("row"))
     return panel(drawing.name, drawing.title, figure, table, drawing.caption)
-
-
-def _lines(frame: pd.DataFrame, **options: Any) -> tuple[go.Figure, pd.DataFrame]:
-    return interval_lines(frame, **options), frame
-
-
-def _dots(frame: pd.DataFrame, **options: Any) -> tuple[go.Figure, pd.DataFrame]:
-    return interval_dots(frame, **options), frame
-
-
-def _patches(
-    frame: pd.DataFrame, *, sinks: pd.DataFrame, patch: str, n_layers: int
-) -> tuple[go.Figure, pd.DataFrame]:
-    table = patch_table(frame, sinks, patch)
-    if table.empty:
-        return go.Figure(), table
-    figure, rows = patch_heatmap(table, patch, n_layers), table.drop_duplicates("row")
-    return links.link_rows(figure, rows), table
-
-
-PLOTS = {"lines": _lines, "dots": _dots, "patches": _patches}
-"""Plot functions by name: (frame, **options) -> figure, and the table behind it."""

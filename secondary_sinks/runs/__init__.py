@@ -4,7 +4,7 @@ from secondary_sinks.files import sha256_of_json
 from secondary_sinks.runs.about import describe_change, fed_first, input_differences
 from secondary_sinks.runs.about import in_words as differences_in_words
 from secondary_sinks.runs.answers import parse_questions, read_answers, write_answers
-from secondary_sinks.runs.as_csv import escape_text, unescape
+from secondary_sinks.runs.as_csv import escape_text
 from secondary_sinks.runs.ask import ask
 from secondary_sinks.runs.export import export, read_export
 from secondary_sinks.runs.folder import RunFolder
@@ -51,7 +51,6 @@ __all__ = [
     "read_answers",
     "read_export",
     "sha256_of_json",
-    "unescape",
     "whole_record",
     "whole_records",
     "whole_table",

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 from secondary_sinks import questions
 from secondary_sinks.models import HookedModel
@@ -33,13 +34,15 @@ def ask(
     if not asked:
         return
     begin = time.perf_counter()
-    forming = None
+    found: dict[str, Any] = {}
     if any(BY_NAME[name].needs_forming for name in asked):
-        forming = questions.forming_mlps(model, traces, sinks, progress=_of(tick, "forming"))
+        progress = _of(tick, "forming")
+        found = {"forming": questions.forming_mlps(model, traces, sinks, progress=progress)}
     n_claims = n_claims or questions.n_claims_of(asked, sinks)
     for name in asked:
-        more = {"forming": forming, "progress": _of(tick, name), "n_claims": n_claims}
-        answer = BY_NAME[name].ask(model, traces, sinks, **more)
+        more = found if BY_NAME[name].needs_forming else {}
+        given = {"progress": _of(tick, name), "n_claims": n_claims, **more}
+        answer = BY_NAME[name].ask(model, traces, sinks, **given)
         yield answer, round(time.perf_counter() - begin, 3)
         begin = time.perf_counter()
 

@@ -1,6 +1,6 @@
 """Shards -> the complete tables of a sweep, in the same order however they were computed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,12 @@ import pyarrow.parquet as pq
 from torch import Tensor
 
 from secondary_sinks import files
-from secondary_sinks.detection import Phenomenon, across_texts, compare_with_paper
+from secondary_sinks.detection import (
+    Phenomenon,
+    across_texts,
+    compare_with_paper,
+    shared_lengths,
+)
 from secondary_sinks.questions import run_claims
 from secondary_sinks.runs import durable, parquet
 from secondary_sinks.sweeps.compute import NO_EFFECTS
@@ -88,6 +93,11 @@ class Assembly:
 
     def _tokens(self) -> dict[str, Tensor]:
         return {text.text_id: text.tokens for text, _ in self.complete()}
+
+    def begins(self) -> dict[str, int]:
+        """For each text, the number of tokens from the first on that an earlier text has too."""
+        tokens = self._tokens()
+        return dict(zip(tokens, shared_lengths([*tokens.values()]), strict=True))
 
     def effects(self) -> Iterator[pd.DataFrame]:
         """The effects of each text, ordered by edit, site and layer, sinks before controls."""
@@ -233,19 +243,23 @@ def answers(
     sinks: pd.DataFrame,
     roles: pd.DataFrame | None,
     config: SweepConfig,
-    n_claims: int | None = None,
+    n_claims: int | None,
+    begins: Mapping[str, int],
 ) -> dict[str, Any]:
     """Verdicts and effects per layer of one model, as far as its edits allow them.
 
-    Both need ablations at a single site; effects per layer use the first of these edits. Intervals
-    are corrected for `n_claims`, by default the number of claims made here.
+    Both need ablations at a single site; effects per layer use the first of these edits. What texts
+    share counts once: copies of sinks are left out, and so are controls in the beginning of a text
+    that an earlier text has too (`begins`: its number of tokens). Intervals are corrected for
+    `n_claims`; None is the number of claims made here.
     """
     able = [edit for edit in config.edits if edit.partition(":")[0] in ABLATING or edit in ABLATING]
     if not able or len(config.sites) > 1:
         return {**run_claims(None, roles, n_claims)}
     copies = pd.MultiIndex.from_frame(sinks.loc[sinks["copy_of"] != "", ["text_id", "pos"]])
     own = pd.MultiIndex.from_frame(effects[["text_id", "sink_pos"]])
-    asked = effects[effects["edit"].isin(able) & ~own.isin(copies)]
+    shared = (effects["role"] == "control") & (effects["pos"] < effects["text_id"].map(begins))
+    asked = effects[effects["edit"].isin(able) & ~own.isin(copies) & ~shared]
     return {**run_claims(asked, roles, n_claims)}
 
 

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,11 +16,12 @@ from secondary_sinks.models.model_size import weight_bytes
 from secondary_sinks.models.original.read import Outline, outline
 from secondary_sinks.models.original.sources import resolve
 from secondary_sinks.models.original.tokenizer import check_ids
-from secondary_sinks.runs.hashes import hash_tokens
+from secondary_sinks.runs.hashes import DECIDING
 from secondary_sinks.sweeps.config import SweepConfig
 from secondary_sinks.sweeps.manifest import Manifest
+from secondary_sinks.sweeps.plan import plan
 from secondary_sinks.sweeps.stored_config import read_stored
-from secondary_sinks.sweeps.tasks import ROLES, ModelSpec, Prepared, task_key, unit_key
+from secondary_sinks.sweeps.tasks import ROLES, ModelSpec, Prepared
 from secondary_sinks.texts import Text, TokenizedText, as_fed_first, tokenize
 
 Known = Sequence[tuple[ModelSpec, Prepared]]
@@ -143,85 +143,74 @@ def _model(
     known: Known,
 ) -> ModelEstimate:
     seen = outline(resolve(spec.name, spec.revision), trust_remote_code=spec.trust_remote_code)
-    units = config.units(seen.n_layers)
-    prepared = dict(known).get(spec)
-    fed, bad = _feed(config, seen, texts, prepared.texts if prepared else ())
-    keys = _keys(config, spec, fed, known)
-    done = manifest.done()
-    named = partial(unit_key, ordinary=config.ordinary, whole=config.pooled)
-    left = [[unit for unit in units if named(key, unit) not in done.get(key, ())] for key in keys]
-    sizes = [len(tokens) for tokens in fed]
-    passes = sum(2 for one in left if one)
-    n_tokens = sum(2 * size for size, one in zip(sizes, left, strict=True) if one)
-    sinks, rate = _sinks(manifest, set(keys), sum(sizes)), _measured_rate(manifest, set(keys))
-    edits = [unit.edit for unit in units if unit != ROLES]
+    before = dict(known).get(spec)
+    fed, bad = _feed(config, seen, texts, before.texts if before else ())
+    work = plan(config, spec, _prepared(spec, seen, fed, known), manifest)
+    keys, size = {task.key for task in work.tasks}, sum(len(task.tokens) for task in work.tasks)
+    sinks, rate = _sinks(manifest, keys, size), _measured_rate(manifest, keys)
+    edits = [unit.edit for unit in config.units(seen.n_layers) if unit != ROLES]
     per_sink = sum((1 if edit == SINK else 2) + config.ordinary for edit in edits)
-    rows = sum(sizes) * seen.n_layers * TRACE_ROW * config.trace
+    rows = size * seen.n_layers * TRACE_ROW * config.trace
     # Seconds per token of a pass: two operations per weight at the speed of a matrix product
     return ModelEstimate(
         name=spec.name,
-        texts=len(fed),
-        units=len(units) * len(fed),
-        done=len(units) * len(fed) - sum(map(len, left)),
-        passes=passes,
-        tokens=n_tokens,
+        texts=len(work.tasks),
+        units=work.n_units,
+        done=work.n_units - work.n_missing,
+        passes=work.n_passes,
+        tokens=work.n_tokens,
         cells_per_sink=per_sink,
         sinks=sinks,
         weights_gb=weight_bytes(seen.parameters, spec.dtype or "float32") / 1e9,
         disk_gb=2 * (rows + (sinks or 0) * per_sink * CELL_ROW) / 1e9,
-        seconds=n_tokens
+        seconds=work.n_tokens
         * (rate or (2 * seen.parameters / (SHARE_OF_PEAK * _operations_per_second(spec)))),
-        basis="as the texts that are done" if rate else "guessed from a matrix product timed here",
+        basis="measured on the finished texts" if rate else "estimated from a timed matrix product",
         bad=bad,
     )
 
 
 def _feed(
     config: SweepConfig, seen: Outline, texts: Sequence[Text], before: Sequence[TokenizedText]
-) -> tuple[list[tuple[int, ...]], tuple[str, ...]]:
-    """Token ids of the texts that fit, without repetitions, and what is wrong with the others.
+) -> tuple[tuple[TokenizedText, ...], tuple[str, ...]]:
+    """The texts that fit, tokenized, and what is wrong with the others.
 
     `before` are texts that the sweep in the folder already fed to this model.
     """
     stored = {text.text_id: text for text in before}
-    found: dict[tuple[int, ...], None] = {}
-    bad = []
+    found, bad = list[TokenizedText](), list[str]()
     least, most = config.thresholds.min_queries + 1, seen.n_ctx or 1 << 30
     for text in texts:
         try:
             now = tokenize(text, seen.tokenizer, config.feed)
-            ids = list(as_fed_first(now, stored.get(text.text_id)).ids)
-            check_ids(ids, seen.d_vocab, seen.tokenizer, f"text {text.text_id!r}")
+            fed = as_fed_first(now, stored.get(text.text_id))
+            check_ids(list(fed.ids), seen.d_vocab, seen.tokenizer, f"text {text.text_id!r}")
         except TextError as error:
             bad.append(str(error))
             continue
-        if least <= len(ids) <= most:
-            found[tuple(ids)] = None
+        if least <= len(fed.ids) <= most:
+            found.append(fed)
         else:
             expected = f"expected {least} to {most}"
-            bad.append(f"text {text.text_id!r} has {len(ids)} tokens; {expected}")
+            bad.append(f"text {text.text_id!r} has {len(fed.ids)} tokens; {expected}")
     if bad and not found:
         raise TextError(bad[0])
-    return list(found), tuple(bad)
+    return tuple(found), tuple(bad)
 
 
-def _keys(
-    config: SweepConfig,
-    spec: ModelSpec,
-    fed: Sequence[tuple[int, ...]],
-    known: Known,
-) -> list[str]:
-    """Keys of the texts, if the sweep in the folder used the same weights."""
+def _prepared(
+    spec: ModelSpec, seen: Outline, fed: tuple[TokenizedText, ...], known: Known
+) -> Prepared:
+    """The model as the sweep in the folder loaded it; else without hashes, so nothing is done."""
     mine = (spec.name, spec.revision, spec.dtype, spec.bridge)
     same = [
         prepared.model
         for one, prepared in known
         if (one.name, one.revision, one.dtype, one.bridge) == mine
     ]
-    if not same:
-        return ["" for _ in fed]
+    model = same[0] if same else {"n_layers": seen.n_layers} | dict.fromkeys(DECIDING, "")
     dtype = str(parse_dtype(spec.dtype)).removeprefix("torch.")
-    return [task_key(same[0], dtype, hash_tokens(ids), config.thresholds) for ids in fed]
+    return Prepared(model=model, device="", dtype=dtype, versions={}, texts=fed)
 
 
 def _sinks(manifest: Manifest, keys: set[str], tokens: int) -> float | None:

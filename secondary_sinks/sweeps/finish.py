@@ -129,7 +129,7 @@ class Finish:
     ) -> dict[str, Any]:
         """Verdicts, the numbers behind them, and the damage done by ablating writers."""
         table = self._roles_of(part, sinks, further)
-        found = answers(effects, sinks, table, self.config, further.n_claims)
+        found = answers(effects, sinks, table, self.config, further.n_claims, part.begins())
         if table is None:
             return found
         return found | {"damage": damage_at_tokens(effects, table).to_dict("records")}

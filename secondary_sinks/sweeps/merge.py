@@ -56,8 +56,8 @@ def merge(folders: Sequence[Path], out: Path) -> Merged:
     for folder in folders:
         if folder.resolve() in (out.resolve(), *out.resolve().parents):
             raise RunFolderError(
-                f"--out {str(out)!r} is, or lies in, {str(folder)!r}, which is to be merged; "
-                "expected a folder of its own"
+                f"--out {str(out)!r} is, or is inside, {str(folder)!r}, a folder to merge",
+                "choose a folder outside it",
             )
     manifests = [_whole(folder) for folder in folders]
     target = RunFolder(out)

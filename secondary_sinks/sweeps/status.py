@@ -116,7 +116,7 @@ class SweepStatus:
             *(f"  damaged   {what}" for what in self.complaints),
         ]
         if not self.finished or self.n_missing or todo or self.complaints:
-            found.append(f"  go on     {self.command or 'the same call of sweep()'}")
+            found.append(f"  resume    {self.command or 'the same call of sweep()'}")
         return found
 
 

@@ -80,8 +80,8 @@ class Effect:
     """Divergence (nats) of the model's prediction at the edited token from the clean one, KL(clean
     || edited): how much of what the token tells is destroyed; NaN where it was not measured."""
     impossible: str = "unknown"
-    """What could not have come of the edit, since it is too late for it: none, end (it could not
-    end the sink), or loss (nor take attention from its layers). Of a control: of its sink."""
+    """What this edit comes too late to cause: none; end (of the sink); loss (neither its end nor a
+    loss of attention). Of a control: what it comes too late to cause at its sink."""
 
 
 _SHOWN = (
@@ -154,7 +154,7 @@ class LayerEffect:
     """Secondary sinks without a control, which were left out."""
     n_texts: int
     n_impossible: int = 0
-    """Secondary sinks with a control that this layer could not do it to, left out."""
+    """Secondary sinks with a control that this ablation comes too late to affect; left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

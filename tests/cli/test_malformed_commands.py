@@ -328,13 +328,7 @@ EXPERIMENTS = {
         [*GIVEN, "--also", "tiny"],
         "the list of models and detections has 'tiny' twice",
     ),
-    "folders twice": ("across_models", ["full", "full", "--out", "{out}"], "has 'full' twice"),
     "a model of all": ("all", ["--model", "nonsense", "--out", "{out}"], "'nonsense'"),
-    "folders without claims": (
-        "across_models",
-        ["full", "--out", "{out}"],
-        "'full' has no readable claims.csv",
-    ),
     "folders without results": ("pages", ["full", "--out", "{out}"], "'full' has no results"),
     "a model of speed": ("speed", ["--model", "nonsense", "--out", "{out}"], "'nonsense'"),
 }

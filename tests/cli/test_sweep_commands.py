@@ -118,7 +118,16 @@ def test_a_dry_run_knows_what_is_done(swept, call):
     assert code == 0
     assert "done already      2 of 4 units" in printed
     assert "so about 0 for 0 sinks expected" in printed
-    assert "(as the texts that are done)" in printed
+    assert "(measured on the finished texts)" in printed
+    assert "forward passes    2\n" in printed
+
+
+def test_a_dry_run_counts_the_pass_that_observes_also_without_an_edit(call):
+    code, printed, _ = call("detect", "tiny", *TEXTS, "--out", "{out}", "--dry-run")
+    assert code == 0
+    assert "tiny: 1 text, 0 units" in printed
+    assert "forward passes    1\n" in printed
+    assert "tokens            61\n" in printed
 
 
 def test_a_dry_run_counts_cells_per_sink(call):

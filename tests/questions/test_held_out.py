@@ -31,7 +31,7 @@ def asked(groups, start=4):
             MatchedPair(sink=sink(name, pos, start), control=50 + pos, kind="twin")
             for pos in range(len(own))
         ]
-        texts.append(TextPairs(trace=NOTHING, cases=tuple(cases), left_out={}))
+        texts.append(TextPairs(trace=NOTHING, begin=0, cases=tuple(cases), left_out={}))
         for pos, layers in enumerate(own):
             found[name, pos] = Forming(
                 **{"text_id": name, "pos": pos, "layers": layers or (start,)},
@@ -65,7 +65,7 @@ def test_what_a_sink_was_found_with_has_no_part_in_what_it_is_asked_with():
 def test_sinks_of_other_creation_layers_choose_for_themselves():
     texts, found = asked([[(2,)], [(2,)]])
     late = [MatchedPair(sink=sink("t1", 7, 6), control=60, kind="twin")]
-    texts[1] = TextPairs(trace=NOTHING, cases=(*texts[1].cases, *late), left_out={})
+    texts[1] = TextPairs(trace=NOTHING, begin=0, cases=(*texts[1].cases, *late), left_out={})
     found["t1", 7] = Forming(
         **{"text_id": "t1", "pos": 7, "layers": (6,), "how": "one"},
         **{"mass_lost": 0.9, "alignment_lost": 0.5, "written": 6.0},

@@ -1,17 +1,20 @@
 """Necessity: the MLPs that were planted are named, by whatever way they work together."""
 
 from dataclasses import replace
+from functools import partial
 
 import pandas as pd
 import pytest
 import torch
 
-from secondary_sinks import Edit, detect, forming_mlps, necessity, observe, replay
+from secondary_sinks import Edit, ablate, detect, forming_mlps, necessity, observe, replay, runs
 from secondary_sinks.errors import DetectionError
 from secondary_sinks.questions.held_out import TOO_FEW
 from secondary_sinks.questions.matched_pairs import match_pairs
 from secondary_sinks.questions.necessity import _formed_verdict
+from secondary_sinks.sweeps import ModelSpec, SweepConfig, sweep
 from secondary_sinks.testing.planted import Plant, plant
+from secondary_sinks.texts import TokenizedText
 from secondary_sinks.types import SinkTable, Thresholds
 from tests.marks import exhaustive, thinned
 from tests.questions.gardens import PRIMARY, Garden, outcomes, three
@@ -116,19 +119,46 @@ def test_the_output_at_the_same_token_elsewhere_is_among_the_default_edits():
     assert needs(1) not in got
 
 
-def test_a_token_that_an_earlier_text_begins_with_too_is_no_control():
-    """The twin at 5 is one observation, though both texts hold it; so it serves the first alone."""
+def with_a_twin_in_both():
+    """A planted model, and traces of two texts that begin with the same ten tokens, a twin too."""
     planted = plant([PRIMARY, Plant(pos=20, forming=(3,))])
     first, sink = planted.tokens.clone(), planted.tokens[20]
     first[first == sink] = 31 - (sink == 31).long()
     first[[5, 20]] = sink
     second = first.clone()
     second[10:20] = first[10:20].flip(0)
-    traces = [observe(planted.model, one, text_id=f"t{n}") for n, one in enumerate((first, second))]
+    texts = enumerate((first, second))
+    return planted.model, [observe(planted.model, one, text_id=f"t{n}") for n, one in texts]
+
+
+def test_a_token_that_an_earlier_text_begins_with_too_is_no_control():
+    """The twin at 5 is one observation, though both texts hold it; so it serves the first alone."""
+    _, traces = with_a_twin_in_both()
     texts = match_pairs(traces, detect(traces))
     (twin,), (neighbour,) = (text.cases for text in texts)
     assert (twin.control, twin.kind) == (5, "twin")
     assert (neighbour.control, neighbour.kind) == (19, "neighbour")
+
+
+@pytest.mark.parametrize("ask", [necessity, partial(ablate, ordinary=2)])
+def test_nor_are_its_effects_compared_with(ask):
+    model, traces = with_a_twin_in_both()
+    cells = ask(model, traces, detect(traces)).to_frame()
+    controls = cells[cells["role"] == "control"]
+    assert controls.loc[controls["text_id"] == "t0", "pos"].min() == 5
+    assert controls.loc[controls["text_id"] == "t1", "pos"].min() >= 10
+
+
+def test_nor_does_a_sweep_compare_with_it_whose_tasks_know_one_text_each(tmp_path):
+    model, traces = with_a_twin_in_both()
+    texts = [
+        TokenizedText(text_id=trace.text_id, tokens=trace.tokens, feed="raw", fed="as planted")
+        for trace in traces
+    ]
+    config = SweepConfig(models=(ModelSpec(name="planted"),), edits=("zero",))
+    sweep(config, tmp_path / "out", texts=texts, models={"planted": model})
+    effects = runs.open(tmp_path / "out").record["layer_effects"]
+    assert {(row["n_texts"], row["n_unmatched"]) for row in effects if row["n_sinks"]} == {(1, 1)}
 
 
 def test_a_token_without_a_twin_is_left_out_of_that_edit_alone():

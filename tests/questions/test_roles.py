@@ -1,13 +1,15 @@
 """Roles: who writes a sink and who only enables it, where zeroing would have named another."""
 
+import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from secondary_sinks import Edit, detect, observe, recompute, replay, roles
 from secondary_sinks.questions import writer_damage
-from secondary_sinks.questions.roles import Role, decide, decide_all, null_cosine
+from secondary_sinks.questions.roles import Role, _groups, decide, decide_all, null_cosine
 from secondary_sinks.questions.writers import NO_TWIN, levels_in, writer_verdicts
 from secondary_sinks.testing.planted import Plant
 from tests.questions.gardens import Garden, three
@@ -207,6 +209,53 @@ def test_an_mlp_before_one_that_mediates_is_an_enabler_whatever_else_it_does():
     assert [one.role for one in decide_all(rows)] == ["enabler", "enabler", "writer"]
     rows[2] = replace(rows[2], lives_without=True)
     assert [one.role for one in decide_all(rows)] == ["enabler", "undecided", "undecided"]
+
+
+GROUPS = {
+    "all are needed": ((1, 2), {(1, 2)}, (1, 2)),
+    "one can be spared": ((1, 2, 3), {(1, 2, 3), (1, 2)}, (1, 2)),
+    "two can be spared": ((1, 2, 3, 4), {(1, 2, 3, 4), (1, 2, 3), (1, 2, 4), (1, 2)}, (1, 2)),
+    "one is needed, with either of two": ((1, 2, 3), {(1, 2, 3), (1, 2), (1, 3)}, ()),
+    "two, with either of two": ((1, 2, 3, 4), {(1, 2, 3, 4), (1, 2, 3), (1, 2, 4)}, ()),
+    "any two of three": ((1, 2, 3), {(1, 2, 3), (1, 2), (1, 3), (2, 3)}, ()),
+    "even all are too few": ((1, 2), set(), ()),
+}
+"""MLPs that may write a sink, the sets that make it a sink, and those that write it together."""
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_mlps_write_together_if_they_are_needed_and_enough_without_others(name, monkeypatch):
+    """Naively, the one that is needed with either of two others wrote the sink alone."""
+    group, enough, expected = GROUPS[name]
+    tried = []
+
+    def tested(model, parts, sinks, kept):
+        tried.extend(part for _, part in parts)
+        found = {}
+        for one, part in parts:
+            made = float(part in enough)
+            results = {"rescue": made, "floor": 0.0, "create": made}
+            found.setdefault(one.place, {}).update(
+                {(part, test): results[test] for test in results}
+            )
+        return found
+
+    monkeypatch.setattr(sys.modules[roles.__module__], "_tested", tested)
+    one = SimpleNamespace(place=("t0", 12))
+    found = _groups(None, [(one, group)], None, {})
+    assert found.get(one.place, ()) == expected
+    assert len(tried) == len(set(tried)), "no set is tested twice"
+
+
+def test_members_of_a_group_are_named_with_the_others():
+    alone = row(1, rescued_alone=False)
+    rows = [alone, replace(alone, layer=2), replace(alone, layer=3)]
+    found = decide_all(rows, (2, 3))
+    assert [one.why for one in found] == [
+        "through MLPs 2-3",
+        "together with MLP 3",
+        "together with MLP 2",
+    ]
 
 
 def test_the_null_is_that_of_random_directions():

@@ -376,11 +376,13 @@ def test_what_would_decide_inconclusive_claims_is_told_under_the_tally():
     untested = verdict(outcome="inconclusive", n_sinks=0, n_texts=0)
     assert next_step([verdict(), untested]) == ""
     assert next_step([few, verdict()]).startswith(
-        f"1 claim needs more sinks: at least 5 of its kind in {min_texts(9)} texts that have one. "
+        f"1 claim needs more data: at least 5 sinks of its kind, in at least "
+        f"{min_texts(9)} texts with one. "
     )
     both = next_step([few, few | {"n_claims": 27}, split])
     assert both.startswith(
-        f"2 claims need more sinks: at least 5 of its kind in {min_texts(27)} texts that have one."
+        f"2 claims need more data: at least 5 sinks of its kind, in at least "
+        f"{min_texts(27)} texts with one."
     )
     assert both.endswith(
         "1 claim has an interval on both sides of the threshold: more texts narrow it."

@@ -19,7 +19,6 @@ from secondary_sinks.questions.circuit.eviction_verdicts import (
     effects_of,
     eviction_verdicts,
 )
-from secondary_sinks.questions.forming import Forming
 from secondary_sinks.questions.matched_pairs import (
     TextPairs,
     count_censored,
@@ -50,7 +49,6 @@ def eviction(
     *,
     window: int = WINDOW,
     draws: int = DRAWS,
-    forming: Iterable[Forming] | None = None,
     progress: Progress | None = None,
     n_claims: int | None = None,
 ) -> Answer:
@@ -78,7 +76,7 @@ def eviction(
     stand in for; and keeping them is better than keeping heavy hitters, where these are other keys
     (elsewhere both caches are the same). `n_claims`: number of claims that intervals are corrected
     for (`n_claims_of`); by default those of this answer.
-    `forming` is not used. Raises `EditError` for a window or a number of draws below 1.
+    Raises `EditError` for a window or a number of draws below 1.
     """
     for name, value in (("window", window), ("draws", draws)):
         if value < 1:

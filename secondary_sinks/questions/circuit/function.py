@@ -16,7 +16,6 @@ from secondary_sinks.questions.circuit.delivered import equal_keys, given_by_key
 from secondary_sinks.questions.circuit.drawings import function_figures
 from secondary_sinks.questions.circuit.edges import Edge, by_level, edges_frame, of_sink
 from secondary_sinks.questions.circuit.function_verdicts import SINK_COLUMNS, function_verdicts
-from secondary_sinks.questions.forming import Forming
 from secondary_sinks.questions.matched_pairs import (
     TextPairs,
     count_censored,
@@ -52,7 +51,6 @@ def function(
     sinks: SinkTable,
     *,
     draws: int = DRAWS,
-    forming: Iterable[Forming] | None = None,
     progress: Progress | None = None,
     n_claims: int | None = None,
 ) -> Answer:
@@ -78,7 +76,7 @@ def function(
     than ordinary keys of equal attention, and later predictions change less without their value
     than without the values of these keys. A broadcast is the opposite of both. `n_claims`: number
     of claims that intervals are corrected for (`n_claims_of`); by default those of this answer.
-    `forming` is not used. Raises `EditError` for `draws` below 1.
+    Raises `EditError` for `draws` below 1.
     """
     if draws < 1:
         raise EditError(f"draws is {draws}", "expected at least 1 draw of ordinary keys")

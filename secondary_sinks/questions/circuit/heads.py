@@ -13,7 +13,7 @@ from secondary_sinks.measures.hook_names import hook_name
 from secondary_sinks.types import Thresholds
 
 ALL = -1
-"""The token before all queries: the queries after it are all there are."""
+"""A position before all others: every query comes after it."""
 
 
 class LaterAttention:

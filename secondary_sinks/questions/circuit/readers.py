@@ -16,7 +16,6 @@ from secondary_sinks.questions.circuit.edges import Edge, by_level, edges_frame,
 from secondary_sinks.questions.circuit.queries import by_query, joined, strongest_pairs
 from secondary_sinks.questions.circuit.read_verdicts import SINK_COLUMNS, TESTS, reader_verdicts
 from secondary_sinks.questions.circuit.reading import MEASURES, TOKENS, ByBlock, Read, measure_text
-from secondary_sinks.questions.forming import Forming
 from secondary_sinks.questions.matched_pairs import (
     MatchedPair,
     count_censored,
@@ -47,7 +46,6 @@ def reader_heads(
     sinks: SinkTable,
     *,
     top: int = TOP,
-    forming: Iterable[Forming] | None = None,
     progress: Progress | None = None,
     n_claims: int | None = None,
 ) -> Answer:
@@ -79,7 +77,7 @@ def reader_heads(
     (`reader_verdicts`): most attention to its sinks comes from heads that also read the primary,
     and more of it than from as many random heads; and heads that attend more to the primary attend
     more to the sinks. `n_claims`: number of claims that intervals are corrected for
-    (`n_claims_of`); by default those of this answer. `forming` is not used. Raises `EditError` for
+    (`n_claims_of`); by default those of this answer. Raises `EditError` for
     a `top` below 1.
     """
     if top < 1:

@@ -32,7 +32,6 @@ from secondary_sinks.questions.circuit.trigger_search import (
 )
 from secondary_sinks.questions.circuit.trigger_verdicts import BY_LEVEL, sizes, trigger_verdicts
 from secondary_sinks.questions.figures import in_long_form
-from secondary_sinks.questions.forming import Forming
 from secondary_sinks.questions.matched_pairs import with_progress
 from secondary_sinks.questions.question import (
     Cells,
@@ -59,7 +58,6 @@ def trigger(
     traces: Trace | Iterable[Trace],
     sinks: SinkTable,
     *,
-    forming: Iterable[Forming] | None = None,
     progress: Progress | None = None,
     n_claims: int | None = None,
 ) -> Answer:
@@ -69,7 +67,7 @@ def trigger(
     row per sink (`Trigger`), table "sizes" the sizes of the smallest sets found. A set is at most
     `search.MOST` members large; per head the `trigger_search.SOURCES` source tokens with the
     largest attention are tried. Nothing above the creation layer is edited, since it could not end
-    the sink. Sinks whose token has no twin get no edges, and are counted. `forming` is not used.
+    the sink. Sinks whose token has no twin get no edges, and are counted.
     `progress` is called with (texts done, texts). Verdicts are corrected for `n_claims`
     (`n_claims_of`); by default those of this answer (`trigger_claims`).
     """

@@ -61,7 +61,8 @@ class Trigger:
     set_ended: float = NAN
     """Share of twins whose outputs at this set end the sink; the set was found by their mean."""
     random_set_ended: float = NAN
-    """Share of random sets of as many other heads of the same layers that do, by the mean."""
+    """Share of random sets of as many other heads of the same layers whose replacement by the mean
+    over twins ends the sink."""
     n_heads_create: float = NAN
     """Size of the smallest set of heads found whose outputs make most twins sinks."""
     random_heads_created: float = NAN

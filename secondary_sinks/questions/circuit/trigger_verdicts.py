@@ -35,7 +35,9 @@ ALIKE = (
 )
 ONE_TWIN = "with one token twin only"
 NO_RANDOM = "whose twins have no random tokens as a control: their text has too few ordinary ones"
-NO_CONTROL = "no other {what} could be replaced as a control at {n} of these, which support nothing"
+NO_CONTROL = (
+    "at {n} of these no other {what} could serve as a control; they do not count as support"
+)
 
 
 def trigger_verdicts(table: pd.DataFrame, n_claims: int | None = None) -> tuple[Verdict, ...]:

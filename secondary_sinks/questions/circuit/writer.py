@@ -50,7 +50,6 @@ def writer(
     traces: Trace | Iterable[Trace],
     sinks: SinkTable,
     *,
-    forming: Iterable[Forming] | None = None,
     progress: Progress | None = None,
     n_claims: int | None = None,
 ) -> Answer:
@@ -61,7 +60,7 @@ def writer(
     sinks with its output; `ended_in_set`, one row for each neuron (site `post`) or coordinate (site
     `mlp_out`) of the smallest set whose edit ends the sink, if it is at most `search.MOST` large.
     `control` is the share of random sets of the same size that do. Neurons are those of `sparsity`,
-    with the writers as forming MLPs; `forming` itself is not used.
+    with the writers as forming MLPs.
 
     Verdicts: those of `roles`, and two on coordinates. Table "roles": those of `roles`.
     "coordinates": one row per cell. "smallest": by sink, the sizes of the smallest sets, of

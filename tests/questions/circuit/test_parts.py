@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
+from secondary_sinks.plots import draw
 from secondary_sinks.questions import EVICTION, FUNCTION, READER_HEADS, Sample, Shown, match_pairs
-from secondary_sinks.report.figures import PLOTS
 from secondary_sinks.types import SHARE_UNIT, SinkTable
 from tests.questions.gardens import Garden, three
 
@@ -20,7 +20,7 @@ def garden():
 
 @BY_NAME
 def test_an_answer_has_the_tables_figures_and_claims_of_its_row(garden, part):
-    answer = part.ask(*garden.asked, forming=[], n_claims=None)
+    answer = part.ask(*garden.asked, n_claims=None)
     assert answer.question == part.name
     assert {"cells", "effects", *answer.tables} == set(part.tables)
     assert len(answer.cells)
@@ -33,7 +33,7 @@ def test_an_answer_has_the_tables_figures_and_claims_of_its_row(garden, part):
     drawings = part.figures(answer, Shown(sinks=garden.sinks.to_frame(), n_layers=8))
     assert drawings
     for drawing in drawings:
-        figure, table = PLOTS[drawing.plot](drawing.frame, **drawing.options)
+        figure, table = draw(drawing.plot, drawing.frame, **drawing.options)
         assert len(figure.data) > 0
         assert isinstance(table, pd.DataFrame)
 
