@@ -138,7 +138,7 @@ def test_who_gets_the_attention_of_a_sink_that_is_removed():
     assert [verdict.outcome for verdict in several.further[1:]] == ["inconclusive"]
     restored = {"removed", "removed_cells", "restored", "cells"}
     assert set(several.tables) == {"contrasts", "changes", *restored}
-    assert len(several.figures["restored"].data) == 3
+    assert len(several.figures["redistribution"].data) == 3
 
 
 def test_a_removed_sink_gives_the_primary_back_what_queries_after_it_lost():

@@ -3,6 +3,7 @@
 import pytest
 
 from experiments import eviction, function, readers
+from secondary_sinks.questions import costs
 from secondary_sinks.testing.planted import Plant
 from tests.experiments.observed import planted
 from tests.marks import thinned
@@ -79,5 +80,5 @@ def test_texts_that_are_too_short_for_the_window_give_no_figure():
 @pytest.mark.parametrize("module", [function, eviction], ids=named)
 def test_what_edits_has_a_price(module):
     observed = planted(*three(forming=(3,)), n_layers=6, n_texts=2)
-    price = module.cost(observed)
+    (price,) = costs([module.NAME], observed.traces, observed.sinks, d_mlp=20)
     assert price.recomputed == (2 * (3 * 5 + 3 + 2) if module is function else 0)
