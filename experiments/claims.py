@@ -185,8 +185,7 @@ TESTED: dict[str, dict[tuple[str, int], str]] = {
         "the attention to the sinks, and more than as many random heads; and heads that attend "
         "more to the primary attend more to the sinks (rank correlation above 0, beyond controls)",
         ("function", 0): "More than half of the sinks of a level are no-ops: their values deliver "
-        "less, and matter less to later predictions, than those of ordinary keys of equal "
-        "attention",
+        "less, and tell later predictions less, than those of ordinary keys of equal attention",
         ("eviction", 0): "Dropped from the cache, the sinks cost a hundredth of the loss or more, "
         "beyond as many random keys",
         ("eviction", 1): "So they do with the primary dropped too",

@@ -16,9 +16,10 @@ METHOD = (
     "sink; or they attend to it and get nothing; or they get the mean value of ordinary tokens "
     "instead. Everything after the sink is run again. The same is done with ordinary keys drawn at "
     "random until later queries pay them as much attention, and with the primary. A sink is a "
-    "no-op if a head writes less for it, per unit of attention, than for the ordinary keys, and "
-    "later predictions (KL) change less without its value than without theirs; a broadcast if "
-    "both are more. Verdict, per level, with exact intervals over texts."
+    "no-op if a head writes less for it, per unit of attention, than for the ordinary keys, and it "
+    "tells later predictions less; a broadcast if both are more. What a value tells is the KL when "
+    "it is replaced by nothing or by the mean, whichever changes less: a part that all values "
+    "share tells nothing. Verdict, per level, with exact intervals over texts."
 )
 REFUTATION = (
     "Most sinks deliver more than ordinary keys of equal attention, or predictions depend more on "

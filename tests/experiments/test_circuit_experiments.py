@@ -81,4 +81,4 @@ def test_texts_that_are_too_short_for_the_window_give_no_figure():
 def test_what_edits_has_a_price(module):
     observed = planted(*three(forming=(3,)), n_layers=6, n_texts=2)
     (price,) = costs([module.NAME], observed.traces, observed.sinks, d_mlp=20)
-    assert price.recomputed == (2 * (3 * 5 + 3 + 2) if module is function else 0)
+    assert price.recomputed == (2 * (3 * 6 + 3 + 2) if module is function else 0)

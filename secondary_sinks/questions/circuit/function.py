@@ -35,7 +35,6 @@ WORDS = {
     "mean_value": "with_mean_value",
 }
 """What the measures of a cut are called."""
-TAKEN_FROM = {"sink": TAKEN, "ordinary": ("attention", "value")}
 Where = tuple[int, str, int]
 """(position of the sink, whose keys are cut: sink or ordinary, number of the draw)."""
 BY_DISTANCE = (
@@ -68,14 +67,14 @@ def function(
     * `loss_without_attention`, ...: rise of the loss there, in nats.
 
     The ordinary keys are drawn at random (`draws` times) until later queries pay them as much
-    attention as the sink, within a tenth. The mean value is not tried at them. Primary sinks get
-    the same edges, without a control.
+    attention as the sink, within a tenth. Primary sinks get the same edges, without a control.
 
     `effects` are their means by level. Tables: "distance", the same by distance from the sink;
     "sinks", one row per sink. Verdict per level: its sinks are no-ops, that is they deliver less
-    than ordinary keys of equal attention, and later predictions change less without their value
-    than without the values of these keys. A broadcast is the opposite of both. `n_claims`: number
-    of claims that intervals are corrected for (`n_claims_of`); by default those of this answer.
+    than ordinary keys of equal attention, and tell later predictions less: what a value tells is
+    the smaller of `kl_without_value` and `kl_with_mean_value`, so that a part that all values share
+    tells nothing. A broadcast is the opposite of both. `n_claims`: number of claims that intervals
+    are corrected for (`n_claims_of`); by default those of this answer.
     Raises `EditError` for `draws` below 1.
     """
     if draws < 1:
@@ -125,7 +124,7 @@ class _Text:
                 keys=keys, layers=tuple(blocks[where[0]]), taken=taken, first=where[0] + 1
             )
             for where, keys in self.keys.items()
-            for taken in TAKEN_FROM[where[1]]
+            for taken in TAKEN
         }
         self.losses = run_cuts(model, trace, list(self.cuts.values()))
 
@@ -218,7 +217,7 @@ def cells_of(sample: Sample) -> Cells:
 
 
 def _n_cells(text: TextPairs, sinks: SinkTable) -> int:
-    of_each = len(TAKEN) + DRAWS * len(TAKEN_FROM["ordinary"])
+    of_each = len(TAKEN) * (1 + DRAWS)
     n_primaries = len(list(_primaries(text.trace, sinks)))
     return len(text.cases) * of_each + n_primaries * len(TAKEN) + 2 if text.cases else 0
 

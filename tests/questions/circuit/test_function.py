@@ -6,15 +6,15 @@ import pandas as pd
 import pytest
 import torch
 
-from secondary_sinks import Edit, recompute
+from secondary_sinks import Edit, detect, observe, recompute
 from secondary_sinks.causal.outcome import readers
 from secondary_sinks.errors import EditError, PlantError
 from secondary_sinks.measures.hook_names import hook_name
 from secondary_sinks.questions.circuit import function
 from secondary_sinks.questions.circuit.delivered import EQUAL, equal_keys, given_by_keys
-from secondary_sinks.questions.circuit.function_verdicts import function_verdicts, kinds_of
+from secondary_sinks.questions.circuit.function_verdicts import function_verdicts, kinds_of, told
 from secondary_sinks.testing import Plant, plant
-from tests.questions.gardens import PRIMARY, Garden, three
+from tests.questions.gardens import PRIMARY, Garden, texts, three
 
 READ_BY_ONE = replace(PRIMARY, read_by=(0,))
 
@@ -57,6 +57,41 @@ def test_a_token_with_a_large_value_is_a_broadcast():
     assert delivered.tolist() == pytest.approx([10.0] * len(delivered), rel=0.3)
     without = effects(found, "kl_without_value")
     assert (without["effect"] > 10 * without["control"]).all()
+
+
+def test_a_constant_that_every_key_delivers_makes_no_sink_a_no_op():
+    """Ordinary values share a bias and hold nothing else; the sink's is shorter, but its own.
+
+    Naively it is a no-op: it delivers less, and predictions change less without its value.
+    """
+    plants = [PRIMARY, Plant(pos=20, forming=(3,), strength=150.0, value=1e-3, read_by=(0,))]
+    made = plant(plants, n_layers=6, n_pos=128)
+    only_the_sink_tells(made.model, made.tokens, own_axis=5, length=0.6)
+    traces = [observe(made.model, one, text_id=f"t{n}") for n, one in enumerate(texts(made, 6))]
+    found = function(made.model, traces, detect(traces))
+    rows = found.tables["sinks"].query("kind == 'secondary'").reset_index(drop=True)
+    for name in ("delivered", "kl_without_value"):
+        assert (rows[name] < rows[f"{name}_control"]).all()
+    assert (told(rows) > 10 * told(rows, "_control")).all()
+    (verdict,) = found.verdicts
+    assert verdict.outcome == "contradicted"
+    assert "0 no-ops, 0 broadcasts, 6 mixed" in verdict.why
+
+
+def only_the_sink_tells(model, tokens, own_axis, length):
+    """Give every value one constant, and that of the token at 20 another one in its place."""
+    chance = torch.Generator().manual_seed(1)
+    for layer, block in enumerate(model.blocks):
+        attn, name = block.attn, f"blocks.{layer}.ln1.hook_normalized"
+        two = torch.randn(4, 2, 8, generator=chance)
+        two /= (two @ attn.W_O).norm(dim=-1, keepdim=True)
+        attn.W_V.data[:, 6:] *= 0.02
+        attn.W_V.data[:, own_axis] = 0
+        attn.b_V.data.copy_(two[:, 0])
+        _, cache = model.run_with_cache(tokens[None], names_filter=name, stop_at_layer=layer + 1)
+        at_sink = float(cache[name][0, 20, own_axis])
+        if abs(at_sink) > 1e-3:
+            attn.W_V.data[:, own_axis] = (length * two[:, 1] - two[:, 0]) / at_sink
 
 
 def test_where_ordinary_keys_have_too_little_attention_nothing_is_claimed():
@@ -133,12 +168,15 @@ def test_ordinary_keys_have_as_much_attention_as_the_sink(quiet):
 
 
 def table(rows, n_texts=8):
-    """A row per sink; each value is given for the sink and for ordinary keys."""
+    """A row per sink; each value is given for the sink and for ordinary keys.
+
+    They are: delivered, KL without the value, and KL with the mean value if it is another.
+    """
     made = [
         {"text_id": f"t{text}", "pos": pos, "kind": "secondary", "level": 0.0}
         | {"delivered": row[0], "delivered_control": row[1]}
         | {"kl_without_value": row[2], "kl_without_value_control": row[3]}
-        | {"kl_without_attention": 0.0, "kl_without_attention_control": 0.0}
+        | {"kl_with_mean_value": row[-2], "kl_with_mean_value_control": row[-1]}
         for text in range(n_texts)
         for pos, row in enumerate(rows)
     ]
@@ -146,6 +184,8 @@ def table(rows, n_texts=8):
 
 
 NO_OP, BROADCAST, MIXED = (1.0, 2.0, 0.1, 0.2), (2.0, 1.0, 0.2, 0.1), (1.0, 2.0, 0.2, 0.1)
+SHARED = (1.0, 2.0, 0.1, 0.2, 0.1, 0.0)
+"""Ordinary keys tell nothing but what all keys share."""
 EQUAL_KL, WITHOUT = (1.0, 2.0, 0.1, 0.1), (1.0, float("nan"), 0.1, float("nan"))
 
 
@@ -155,6 +195,7 @@ EQUAL_KL, WITHOUT = (1.0, 2.0, 0.1, 0.1), (1.0, float("nan"), 0.1, float("nan"))
         ([NO_OP], "supported"),
         ([BROADCAST], "contradicted"),
         ([MIXED], "contradicted"),  # most of them are not no-ops
+        ([SHARED], "contradicted"),
         ([EQUAL_KL], "inconclusive"),
         ([NO_OP, BROADCAST], "inconclusive"),
         ([WITHOUT], "inconclusive"),
@@ -166,8 +207,8 @@ def test_verdicts_count_no_ops(rows, outcome):
 
 
 def test_kinds_of_sinks():
-    kinds = kinds_of(table([NO_OP, BROADCAST, MIXED, EQUAL_KL, WITHOUT], 1))
-    assert kinds.tolist() == ["no-op", "broadcast", "mixed", "unknown", "unknown"]
+    kinds = kinds_of(table([NO_OP, BROADCAST, MIXED, SHARED, EQUAL_KL, WITHOUT], 1))
+    assert kinds.tolist() == ["no-op", "broadcast", "mixed", "mixed", "unknown", "unknown"]
 
 
 def test_impossible_requests_are_refused(quiet):
