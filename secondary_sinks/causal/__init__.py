@@ -4,7 +4,7 @@ from secondary_sinks.causal.ablate import ablate
 from secondary_sinks.causal.active_rule import ActiveRule, Met
 from secondary_sinks.causal.compare import before_and_after, direct_and_total
 from secondary_sinks.causal.controls import ordinary_positions
-from secondary_sinks.causal.donors import reference_means
+from secondary_sinks.causal.donors import reference_means, token_twins
 from secondary_sinks.causal.metric import sweep_metric
 from secondary_sinks.causal.outcome import readers, watched_sinks
 from secondary_sinks.causal.recompute import recompute
@@ -29,5 +29,6 @@ __all__ = [
     "replay",
     "score_under",
     "sweep_metric",
+    "token_twins",
     "watched_sinks",
 ]

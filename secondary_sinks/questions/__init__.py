@@ -5,6 +5,7 @@ Every question takes `progress`, a function that is called with (texts done, tex
 
 from secondary_sinks.questions.answer import (
     Answer,
+    combine_outcomes,
     format_exclusions,
     judge,
     judge_beyond,
@@ -83,6 +84,7 @@ __all__ = [
     "TextPairs",
     "by_way",
     "circuit",
+    "combine_outcomes",
     "costs",
     "damage_at_tokens",
     "damage_by_layer",
