@@ -1,18 +1,21 @@
 """Where inside the forming MLP does a token turn towards the primary? (MLP figure of the paper.)"""
 
+from dataclasses import replace
 from typing import Annotated
 
 import pandas as pd
 import plotly.graph_objects as go
+from torch import Tensor
 
 from experiments.command import main_of
 from experiments.shared import Finding, Observed, unanswered, why_no_sinks
-from secondary_sinks import Verdict, mlp_anatomy
+from secondary_sinks import SinkTable, Trace, Verdict, formation, mlp_anatomy
 from secondary_sinks.attribution import GATED_STAGES, PLAIN_STAGES
 from secondary_sinks.cli import whole
 from secondary_sinks.plots import interval_lines
-from secondary_sinks.questions import judge
+from secondary_sinks.questions import MatchedPair, TextPairs, judge
 from secondary_sinks.statistics import median_over_texts, paired_share_over_texts
+from secondary_sinks.types import Sink
 
 NAME, QUESTION = (
     "mlp_anatomy",
@@ -32,9 +35,10 @@ METHOD = (
     "control. What makes a token a sink at this layer nearly always points along the primary, as "
     "sinks are found by that direction; so this says that the MLP wrote it, not the attention. A "
     "second verdict compares the MLPs up to the creation "
-    "layer by the signed length that they write along the primary's state: the share of sinks at "
-    "which the MLP of the creation layer writes most, and does not at the sink's control. This is "
-    "the writer by direction: nothing is edited (`writers` edits)."
+    "layer by the signed length that they write along the primary's direction at the creation "
+    "layer (its state minus the typical token): the share of sinks at which the MLP of the "
+    "creation layer writes most, and does not at the sink's control. This is the writer by "
+    "direction: nothing is edited (`writers` edits)."
 )
 REFUTATION = (
     "At most sinks the MLP's output has a cosine below one half with the primary's residual, or "
@@ -61,8 +65,9 @@ COLUMNS = {
 CAPTIONS = {
     "figure": "Medians over texts of the signed cosine, bands exact 95 % intervals over texts.",
     "by_layer": (
-        "Signed length that the MLP of each layer writes along the primary's state, by layers "
-        "after the creation of the sink (dotted): medians over texts, bands exact 95 % intervals."
+        "Signed length that the MLP of each layer writes along the primary's direction at the "
+        "creation layer of the sink, by layers after it (dotted): medians over texts, bands exact "
+        "95 % intervals."
     ),
 }
 
@@ -96,21 +101,42 @@ def run(
 
 
 def _written(observed: Observed) -> pd.DataFrame:
-    """One row per sink or control and layer, with what its MLP writes along the primary."""
+    """One row per sink or control and layer, with what its MLP writes along the primary.
+
+    All layers are measured along one direction, that of the primary where the sink is created: at
+    the layers before, the primary may not be there yet.
+    """
     rows = [
         {
-            "text_id": trace.text_id,
+            "text_id": text.trace.text_id,
             "sink_pos": case.sink.pos,
             "role": role,
             "layer": layer,
             "relative": layer - case.sink.l_start,
-            "along": float(trace.mlp_norm[layer, pos] * trace.mlp_alignment[layer, pos]),
+            "along": float(along),
         }
-        for trace, case in observed.pairs()
-        for role, pos in (("sink", case.sink.pos), ("control", case.control))
-        for layer in range(observed.n_layers)
+        for text in observed.cases
+        for role in ("sink", "control")
+        for case, by_layer in zip(text.cases, _along(observed, text, role), strict=True)
+        for layer, along in enumerate(by_layer)
     ]
     return pd.DataFrame(rows)
+
+
+def _along(observed: Observed, text: TextPairs, role: str) -> list[Tensor]:
+    """What every MLP writes at each sink of a text, or at its control, along the primary."""
+    at = [case.sink if role == "sink" else _in_place_of(text.trace, case) for case in text.cases]
+    table = SinkTable(sinks=tuple(at), thresholds=observed.sinks.thresholds)
+    found = formation(observed.model, text.trace, table, parts=False)
+    creation = [n for n, event in enumerate(found.events) if event.event == "creation"]
+    return [*found.mlp[creation]]
+
+
+def _in_place_of(trace: Trace, case: MatchedPair) -> Sink:
+    """The control as if it were the sink, so that both are measured along the same direction."""
+    pos = case.control
+    token_id, token = int(trace.tokens[pos]), trace.token_strings[pos]
+    return replace(case.sink, pos=pos, token_id=token_id, token=token)
 
 
 def _most(written: pd.DataFrame, observed: Observed) -> Verdict:

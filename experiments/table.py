@@ -62,7 +62,7 @@ EXPERIMENTS = (
     Experiment(name="sink_levels", figure="2"),
     Experiment(name="criterion_check"),
     Experiment(name="sink_tokens"),
-    Experiment(name="mlp_anatomy", figure="MLP", passes=1),
+    Experiment(name="mlp_anatomy", figure="MLP", passes=3),
     Experiment(name="mlp_directions", figure="5", passes=1),
     Experiment(name="separability", figure="6", passes=1),
     Experiment(name="norm_and_score", figure="7"),

@@ -128,7 +128,7 @@ def effects_of(
                 l_start_clean=first(clean[:, pos]),
                 l_start_edited=first(edited[:, cell]),
                 **means[cell],
-                impossible=impossible(sink, reached(edit), settled),
+                impossible=impossible(trace, sink, reached(edit), settled),
                 kl_at_token=float(result.kl[cell]),
             )
         )

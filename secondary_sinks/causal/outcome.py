@@ -16,6 +16,8 @@ from secondary_sinks.types import Edit, Sink, Thresholds, Trace
 from secondary_sinks.types.edit_sites import SITE_OF
 
 MEANS = ("alignment", "alignment_centred", "norm", "mass")
+LITTLE = 0.1
+"""A loss of this share of the attention of sinks is little: a claim about one asks for more."""
 
 
 def edited_sinks(
@@ -150,15 +152,25 @@ def first_settled_layer(trace: Trace, thresholds: Thresholds) -> Int[Tensor, "po
     return ends.where(begins & (ends < n_layers), n_layers).amin(0)
 
 
-def impossible(sink: Sink, layer: int, settled: Int[Tensor, "pos"]) -> str:
-    """Which outcome an edit of the sink at this layer comes too late for: none, end or loss.
+def impossible(trace: Trace, sink: Sink, layer: int, settled: Int[Tensor, "pos"]) -> str:
+    """Which outcome an edit of the sink at this layer comes too late for: none, end, weaken, loss.
 
-    "end": from `first_settled_layer` on, no edit can end the sink. "loss": above its last layer, no
-    edit can take attention from its layers either; it can at most make the sink live longer.
+    "end": from `first_settled_layer` on, no edit can end the sink. "weaken": nor can one take a
+    tenth of its attention, where less than that is paid in the blocks above. "loss": above its last
+    layer, no edit can take any; it can at most make the sink live longer.
     """
     if layer > sink.layers[-1]:
         return "loss"
-    return "end" if layer >= int(settled[sink.pos]) else "none"
+    if layer < int(settled[sink.pos]):
+        return "none"
+    return "weaken" if _paid_above(trace, sink, layer) < LITTLE else "end"
+
+
+def _paid_above(trace: Trace, sink: Sink, layer: int) -> float:
+    """Share of the attention that a sink draws over its life which is paid in blocks above."""
+    blocks = torch.tensor(readers(sink.layers, len(trace.mass)), dtype=torch.long)
+    mass = trace.mass[blocks, sink.pos]
+    return float(mass[blocks > layer].sum() / mass.sum())
 
 
 def reached(edit: Edit) -> int:

@@ -73,6 +73,7 @@ _NUMBERS = {
 }
 _TOO_LATE = {
     "end": "too late to end the sink, which already exists at these layers",
+    "weaken": "too late to end the sink, or to take a tenth of its attention",
     "loss": "too late to take any attention: after the sink's last layer",
 }
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
+from secondary_sinks.causal.outcome import LITTLE
 from secondary_sinks.display import Results, as_frame, count
 from secondary_sinks.questions.answer import combine_outcomes, judge, verdict_of
 from secondary_sinks.questions.lost_by_layer import (
@@ -24,10 +25,6 @@ from secondary_sinks.statistics import (
     too_few,
 )
 from secondary_sinks.types import SHARE_UNIT, LayerEffect, Verdict
-
-LITTLE = 0.1
-"""An MLP is needed only if ablating it takes more than this share of the sinks' mass, beyond what
-controls lose."""
 
 
 def layer_verdicts(effects: pd.DataFrame | Results, n_claims: int | None = None) -> list[Verdict]:

@@ -63,11 +63,11 @@ class Pairs:
 
     @property
     def later(self) -> pd.DataFrame:
-        """Cells of layers that come too late to end the sink, but not too late to weaken it."""
+        """Cells of layers too late to end the sink, but not to take a tenth of its attention."""
         cells, known = self.cells, self.cells.get("impossible")
         if known is None:
             return cells[:0]
-        return cells[~_created_later(cells) & ~known.isin(["loss", "unknown"])]
+        return cells[~_created_later(cells) & ~known.isin(["weaken", "loss", "unknown"])]
 
 
 def pairs_of(effects: pd.DataFrame) -> Pairs:

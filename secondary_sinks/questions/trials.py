@@ -103,7 +103,7 @@ def _impossible(trial: Trial, trace: Trace, settled: Int[Tensor, "pos"]) -> str:
     """What the first edit of a trial at its sink comes too late for; "none" for other tokens."""
     if (trace.text_id, trial.pos) != (trial.sink.text_id, trial.sink.pos):
         return "none"
-    return impossible(trial.sink, min(map(reached, trial.cell)), settled)
+    return impossible(trace, trial.sink, min(map(reached, trial.cell)), settled)
 
 
 def frame_of(rows: Iterable[dict[str, Any]], *words: str) -> pd.DataFrame:

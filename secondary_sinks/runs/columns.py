@@ -87,7 +87,8 @@ EFFECTS = {
     "impossible": Column(
         "str",
         "",
-        "what the edit is too late to cause: none, end (of the sink), loss (of attention)",
+        "what the edit is too late to cause: none, end (of the sink), weaken (a loss of a "
+        "tenth of its attention), loss (of any)",
     ),
     "donor": Column(
         "float", "position", "donor token of a patch; NaN for several donors and for other edits"

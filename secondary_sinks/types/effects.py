@@ -80,8 +80,8 @@ class Effect:
     """Divergence (nats) of the model's prediction at the edited token from the clean one, KL(clean
     || edited): how much of what the token tells is destroyed; NaN where it was not measured."""
     impossible: str = "unknown"
-    """What this edit comes too late to cause: none; end (of the sink); loss (neither its end nor a
-    loss of attention). Of a control: what it comes too late to cause at its sink."""
+    """What this edit comes too late to cause: none; end (of the sink); weaken (nor a loss of a
+    tenth of its attention); loss (nor any). Of a control: what it is too late for at its sink."""
 
 
 _SHOWN = (

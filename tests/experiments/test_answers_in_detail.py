@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from experiments import (
     criterion_check,
@@ -56,6 +57,30 @@ def test_the_entropy_must_fall_and_fall_more_than_at_controls(step, control_step
     verdict = prefix_entropy._verdict(steps, garden("plain"))
     assert (verdict.outcome, verdict.value) == (outcome, -step)
     assert (AT_CONTROLS in verdict.why) == (outcome == "inconclusive")
+
+
+def test_an_mlp_below_the_primary_that_writes_more_is_seen():
+    """MLP 1 writes 15 along the sinks' direction, MLP 3 writes 11 and makes primary and sink.
+
+    Naively MLP 3 writes most: against the primary's state at layer 1, MLP 1 writes nothing.
+    """
+
+    @torch.no_grad()
+    def change(model):
+        for layer, factor in ((1, 15 / 12), (3, 11 / 12), (7, 26 / 24)):
+            model.blocks[layer].mlp.W_out[1] *= factor
+
+    primary = Plant(pos=0, forming=(3,), strength=400.0)
+    sink = Plant(pos=20, forming=(1, 3), strength=24.0, dies=7)
+    observed = planted(sink, primary=primary, n_layers=12, n_texts=10, change=change)
+    finding = mlp_anatomy.run(observed)
+    (most,) = finding.further
+    assert most.outcome == "contradicted"
+    assert "most is written at sinks by MLP 1 (10)" in most.why
+    table = finding.tables["written"].set_index(["text_id", "role", "layer"])["along"]
+    assert table["t0", "sink", 1] == pytest.approx(15, rel=1e-3)
+    assert table["t0", "sink", 3] == pytest.approx(11, rel=1e-3)
+    assert table["t0", "control", 1] == pytest.approx(0, abs=1e-2)
 
 
 @pytest.mark.parametrize("module", [mlp_anatomy, mlp_directions, separability])
