@@ -107,8 +107,8 @@ TESTED: dict[str, dict[tuple[str, int], str]] = {
         ("mlp_ablation", 0): "Needed: without the MLP of one layer, more than half of the sinks "
         "end by the criterion, and lose more than a tenth of their attention beyond controls. "
         "Shown: each layer for which this holds; else the one nearest to it",
-        ("mlp_ablation", -1): "Formed by MLPs: without those that form sinks in earlier texts, "
-        "more than half of the sinks end, and not without as many other MLPs",
+        ("mlp_ablation", -1): "Needed together: without the MLPs that form sinks in earlier "
+        "texts, more than half of the sinks end, and not without as many other MLPs",
         ("mlp_patching", 0): "Enough: what the creation layer's MLP writes at a sink makes more "
         "than half of the control tokens sinks, and its outputs at ordinary tokens do not",
     },

@@ -18,6 +18,7 @@ Rows = NDArray[np.float64]
 COLUMNS = ("text_id", "pos", "token", "role")
 REPEATED = "of which an earlier text has the control, after the same tokens"
 """Why a sink is left out: its control would be the same vector in training and test."""
+NO_TWIN = "without a token twin"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -37,17 +38,19 @@ class Members:
         return len(self.frame) // 2
 
 
-def members_of(observed: Observed, layer: int | None) -> Members:
+def members_of(observed: Observed, layer: int | None, *, twins: bool = False) -> Members:
     """Members of the layer that creates most sinks (ties to the first), or of a given layer.
 
-    A sink is left out, and counted, if its control is a copy of that of an earlier text. Raises
-    `AttributionError` for a layer that the model does not have.
+    A sink is left out, and counted, if its control is a copy of that of an earlier text; with
+    `twins`, also if its control is no token twin. Raises `AttributionError` for a layer that the
+    model does not have.
     """
     if layer is not None and not 0 <= layer < observed.n_layers:
         raise AttributionError(
             f"layer {layer} is out of range", f"expected 0 to {observed.n_layers - 1}"
         )
-    pairs = observed.pairs()
+    every = observed.pairs()
+    pairs = [(trace, case) for trace, case in every if case.kind == "twin" or not twins]
     created = Counter(case.sink.l_start for _, case in pairs)
     at = layer
     if at is None:
@@ -63,10 +66,17 @@ def members_of(observed: Observed, layer: int | None) -> Members:
     others = sum(created.values()) - created[at]
     where = ", ".join(f"{one} ({number})" for one, number in sorted(created.items()))
     missing = f"layer {at} creates no secondary sink; layers that create some: {where or 'none'}"
+    if every and not pairs:
+        missing = f"no secondary sink could be tested: {len(every)} {NO_TWIN}"
     return Members(
         layer=at,
         frame=pd.DataFrame(rows, columns=list(COLUMNS)),
-        left_out=observed.left_out | {"created at other layers": others, REPEATED: sum(copies)},
+        left_out={
+            **observed.left_out,
+            NO_TWIN: len(every) - len(pairs),
+            "created at other layers": others,
+            REPEATED: sum(copies),
+        },
         missing="" if rows else missing,
     )
 

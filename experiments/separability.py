@@ -24,15 +24,16 @@ PAPER = (
 )
 METHOD = (
     "Attention output, MLP output and residual, from two layers before the creation layer to one "
-    "after, at sinks and at their controls (token twins, else neighbours). The layer is the one "
-    "that creates most sinks, or `--layer`; sinks of other layers are left out. t-SNE and PCA are "
+    "after, at sinks and at their token twins, since any other token differs in its id too. The "
+    "layer is the one that creates most of these sinks, or `--layer`; sinks of other layers and "
+    "without a twin are left out. t-SNE and PCA are "
     "only illustrations. Verdict: a linear classifier (logistic regression on standardized "
     "coordinates) of the MLP output of the creation layer, trained on the texts before the one "
     "it is tested on; skill is twice its accuracy minus one (0: chance, 1: perfect), median "
     "over texts. Sinks are detected in the residual, so separation there is not evidence."
 )
 REFUTATION = "A skill below one half."
-CLAIM = "the MLP output of the creation layer separates sinks from their controls"
+CLAIM = "the MLP output of the creation layer separates sinks from the same tokens elsewhere"
 BEFORE = "the attention output of the creation layer already separates them"
 AXES = {"tsne": ("t-SNE 1", "t-SNE 2"), "pca": ("component 1", "component 2")}
 POINTS = {"attn_out": "attention", "mlp_out": "MLP", "resid_post": "residual"}
@@ -65,8 +66,8 @@ def run(
         int | None, whole("The creation layer; by default the most frequent one.")
     ] = None,
 ) -> Finding:
-    """Sinks of one creation layer and their controls, at all layers and hook points around it."""
-    members = members_of(observed, layer)
+    """Sinks of one creation layer and their token twins, at layers and hook points around it."""
+    members = members_of(observed, layer, twins=True)
     if why := why_no_sinks(observed) or members.missing:
         return unanswered(NAME, QUESTION, CLAIM, why, COLUMNS)
     first, end = max(members.layer - 2, 0), min(members.layer + 2, observed.n_layers)
@@ -151,7 +152,7 @@ def _verdict(frame: pd.DataFrame, members: Members, point: str, claim: str) -> V
         statistic=f"skill of a linear classifier of {point} at layer {layer}, 0 (chance) to 1 "
         "(perfect), median over texts",
         unit="skill",
-        controls="one token twin, or ordinary token nearby, per sink",
+        controls="one token twin per sink",
         left_out=members.left_out | {"in the first text": members.n_sinks - n_sinks},
         n_claims=len((CLAIM, BEFORE)),
     )

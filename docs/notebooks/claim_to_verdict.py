@@ -103,9 +103,7 @@ for verdict in contrary.verdicts:
     print(f"{verdict.outcome}: {verdict.claim}\n    {verdict.why}")
 
 # %%
-formed = verdicts(contrary)[
-    "sinks other than the primary are formed by one MLP or by several MLPs together"
-]
+formed = verdicts(contrary)["sinks other than the primary need one MLP, or several MLPs together"]
 assert formed.outcome == "contradicted"
 assert not any(verdict.outcome == "supported" for verdict in contrary.verdicts)
 

@@ -48,7 +48,7 @@ EDITS = ("zero", "mean", "resample:0", "resample:1", "resample:2")
 WAYS = (*EDITS, "mean:twins")
 """With the mean output at the same token elsewhere, since zeroing also removes what the MLP writes
 about which token this is, and may end a sink for this reason alone."""
-CLAIM = "sinks other than the primary are formed by one MLP or by several MLPs together"
+CLAIM = "sinks other than the primary need one MLP, or several MLPs together"
 WORDS = ("edit", "where", "layers")
 
 
@@ -79,9 +79,10 @@ def necessity(
     (`held_out`), ablated by `edits`; and as many other MLPs that could have ended it, if possible.
 
     Verdicts: one for each layer that sinks need, or one that no layer is needed
-    (`layer_verdicts`); and whether sinks are formed by MLPs, judged by the edits other than zero if
-    there are any. `n_claims`: number of claims that intervals are corrected for (`n_claims_of`); by
-    default those of this answer.
+    (`layer_verdicts`); and whether sinks need the MLPs that formed earlier ones, judged by the
+    edits other than zero if there are any. Who writes a sink is another question (`roles`): a sink
+    that a head writes needs the MLPs that the head acts on. `n_claims`: number of claims that
+    intervals are corrected for (`n_claims_of`); by default those of this answer.
     """
     texts = match_pairs(traces, sinks)
     formed_by = by_place(model, texts, sinks, forming)

@@ -90,6 +90,17 @@ def test_layers_that_are_not_there_are_refused(module, layer):
         module.run(garden("plain"), layer=layer)
 
 
+def test_sinks_that_could_be_told_by_their_token_alone_support_nothing():
+    """A head writes the sinks, whose token stands nowhere else; the MLP writes nothing of them.
+
+    Naively its output separates them from their neighbours: it says which token this is.
+    """
+    copied = Plant(pos=26, forming=(4,), by="attention")
+    finding = separability.run(planted(copied, n_texts=8, twins=0))
+    assert finding.verdict.outcome == "inconclusive"
+    assert "no secondary sink could be tested: 8 without a token twin" in finding.verdict.why
+
+
 @pytest.mark.parametrize("module", [mlp_directions, separability])
 def test_a_layer_that_creates_no_sink_is_told_with_those_that_do(module):
     finding = module.run(garden("attention"), layer=6)

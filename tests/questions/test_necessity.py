@@ -19,7 +19,7 @@ from secondary_sinks.types import SinkTable, Thresholds
 from tests.marks import exhaustive, thinned
 from tests.questions.gardens import PRIMARY, Garden, outcomes, three
 
-FORMED = "sinks other than the primary are formed by one MLP or by several MLPs together"
+FORMED = "sinks other than the primary need one MLP, or several MLPs together"
 
 
 def needs(layer):
