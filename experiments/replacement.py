@@ -25,9 +25,9 @@ PAPER = (
     "another, or whether the later ones of a text need the earlier ones."
 )
 METHOD = (
-    "One sink at a time: the MLP output of its creation layer is zeroed at its token or, in a second "
-    "run, replaced by its mean at the same token elsewhere (zeroing also removes which token this "
-    "is, and later tokens may need that). The whole text is run again, and sinks are "
+    "One sink at a time: the MLP output of its creation layer is zeroed at its token or, in a "
+    "second run, replaced by its mean at the same token elsewhere (zeroing also removes which "
+    "token this is, and later tokens may need that). The whole text is run again, and sinks are "
     "detected as in the clean run. The same is done at the sink's control token (zeroed there, if "
     "that token stands nowhere else). A token that is a lasting sink now and was none before is "
     "new, unless its part of the freed attention, by the softmax alone, makes it one: it must be "
