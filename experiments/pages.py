@@ -36,14 +36,16 @@ from secondary_sinks.detection import middle_layers
 from secondary_sinks.display import count, markdown_table, rounded
 from secondary_sinks.questions import EDITS
 from secondary_sinks.runs import RunFolder
+from secondary_sinks.types.lists import join_words
 
-HOLDS = {
-    "supported": "The claim as tested (below) holds for this model.",
-    "contradicted": "The claim **does not hold** for this model.",
-    "inconclusive": "These texts and this model **leave the claim open**.",
-    UNTESTABLE: "No statistic could be computed, so the claim **could not be tested** here.",
-    "failed": "The experiment **failed**, so nothing is claimed.",
+FAILED = "The experiment **failed**, so nothing is claimed."
+TALLIED = {
+    "supported": "supported",
+    "contradicted": "**contradicted**",
+    "inconclusive": "inconclusive",
+    UNTESTABLE: "**not testable** (no statistic could be computed)",
 }
+"""Outcomes in the order of a page's first sentence."""
 KINDS = {edit.partition(":")[0] for edit in EDITS}
 """Ways to ablate by their first word: `mean:twins` and `resample:0` are "mean" and "resample"."""
 CONTENTS = re.compile(r"(  - Results:\n)(?:      .*\n)*")
@@ -142,17 +144,34 @@ def numbers_of(verdict: Mapping[str, Any]) -> str:
 
 def _found(record: Mapping[str, Any], source: str) -> str:
     if "failed" in record:
-        return f"{HOLDS['failed']} {_escape(record['failed'])} ([file]({source}))"
+        return f"{FAILED} {_escape(record['failed'])} ([file]({source}))"
     rows = [
         (_escape(one["claim"]), shown_outcome(one), numbers_of(one), _escape(one["why"]))
         for one in (record["verdict"], *record["further"])
     ]
     table = "\n".join(markdown_table(["claim", "outcome", "in numbers", "why"], rows))
     confidence = f"{record['verdict']['confidence']:.0%}"
+    tallied = ""
+    if not is_superseded(record):
+        tallied = _tally([outcome for _, outcome, *_ in rows]) + "\n\n"
     return (
-        f"{HOLDS[shown_outcome(record['verdict'])]}\n\n{table}\n\n"
+        f"{tallied}{table}\n\n"
         f"In brackets: {confidence} intervals over texts. All numbers: [{source}]({source})."
     )
+
+
+def _tally(outcomes: Sequence[str]) -> str:
+    """How many claims have which outcome, in a sentence."""
+    if len(outcomes) == 1:
+        return f"The claim below is {TALLIED[outcomes[0]]}."
+    if len(set(outcomes)) == 1:
+        return f"The {len(outcomes)} claims below are {TALLIED[outcomes[0]]}."
+    counts = [
+        f"{n} {'is' if n == 1 else 'are'} {words}"
+        for outcome, words in TALLIED.items()
+        if (n := outcomes.count(outcome))
+    ]
+    return f"Of the {len(outcomes)} claims below, {join_words(counts)}."
 
 
 def _ablations(folder: Path) -> list[str]:

@@ -26,12 +26,17 @@ from secondary_sinks.plots.theme import (
 from secondary_sinks.types import LayerEffect
 
 
-def layer_effect_bars(rows: Sequence[LayerEffect], later: Sequence[LayerEffect] = ()) -> go.Figure:
+def layer_effect_bars(
+    rows: Sequence[LayerEffect],
+    later: Sequence[LayerEffect] = (),
+    line: float | None = None,
+) -> go.Figure:
     """Share of the sinks' attention mass lost beyond controls, by ablated layer, with intervals.
 
     `rows` are of the sinks that a layer could have ended, `later` of those that were there already
     and that it could have weakened; layers at which nothing was possible are hatched. A bar without
-    an interval (too few texts) has no whisker. Raises `SinkError` when there is no row.
+    an interval (too few texts) has no whisker. A dotted line marks the height `line`. Raises
+    `SinkError` when there is no row.
     """
     if not rows:
         raise SinkError(
@@ -48,6 +53,8 @@ def layer_effect_bars(rows: Sequence[LayerEffect], later: Sequence[LayerEffect] 
         figure.add_trace(_hatched(too_late))
     if len(figure.data) > 1:
         below(figure)
+    if line is not None:
+        figure.add_hline(y=line, line={"dash": "dot", "width": 1.5, "color": TEXT})
     figure.update_layout(bargap=0.3)
     figure.update_xaxes(layer_axis(max(row.layer for row in rows) + 1), showgrid=False)
     figure.update_xaxes(title_text="layer of the ablated MLP")

@@ -153,7 +153,9 @@ def _together(found: list[Claim]) -> str:
     corrected = join_words([str(number) for number in sorted(families)])
     return (
         f" All intervals hold jointly at {1 - (1 - CONFIDENCE) * len(families):.0%}: error rates "
-        f"are divided by the number of claims, {corrected} (Bonferroni)."
+        f"are divided by {corrected} (Bonferroni). This number counts every layer that was tested, "
+        "with a verdict or without, and counts a claim twice if the same sinks choose its MLP and "
+        "judge it."
     )
 
 

@@ -25,6 +25,7 @@ from secondary_sinks.plots import (
 )
 from secondary_sinks.plots.ablation import TOKEN, loss_shares, strongest_rows
 from secondary_sinks.questions import Answer, Drawing, Question, Shown
+from secondary_sinks.questions.layers import LITTLE
 from secondary_sinks.report import links
 from secondary_sinks.report.embed import csv_of, json_of
 from secondary_sinks.report.tested import edit_words
@@ -78,7 +79,8 @@ def profiles(trace: pd.DataFrame, sinks: pd.DataFrame) -> Panel:
     caption = (
         "Residual norm, centred alignment with the primary, and attention mass by layer, over all "
         "texts. Lines are medians; bands run from the 10th to the 90th percentile; thin lines are "
-        "single sinks. A state at layer l is read by block l + 1, so mass follows one layer later."
+        "single sinks. Attention at layer l is that in block l, which reads the state at layer "
+        "l - 1."
     )
     figure, table = layer_profiles(trace, sinks), profile_table(trace, sinks)
     return panel("profiles", "Through the layers", figure, table, caption)
@@ -92,7 +94,8 @@ def lives(trace: pd.DataFrame, sinks: pd.DataFrame) -> list[Panel]:
     caption = (
         "Attention that secondary sinks draw, as a multiple of that expected for a token at the "
         "same position, by layer relative to their creation (top) and to their last layer as a "
-        "sink (bottom). Lines are medians over sinks, bands the 10th to the 90th percentile. "
+        "sink (bottom). Attention at layer l is that in block l + 1. "
+        "Lines are medians over sinks, bands the 10th to the 90th percentile. "
         "Creation and end depend on a norm test, so the attention may begin earlier or end later."
         f"{_before_and_after(table)}"
     )
@@ -187,7 +190,7 @@ def _bars(edit: str, record: dict[str, Any]) -> Panel | None:
         [{"sinks": name, **asdict(row)} for name, part in parts.items() for row in part]
     )
     title = "Attention lost by layer"
-    return panel("bars", title, layer_effect_bars(drawn, later), table, caption)
+    return panel("bars", title, layer_effect_bars(drawn, later, LITTLE), table, caption)
 
 
 def _whiskers(rows: Sequence[LayerEffect]) -> str:
@@ -197,7 +200,10 @@ def _whiskers(rows: Sequence[LayerEffect]) -> str:
         )
     else:
         words = "Whiskers: exact intervals over texts, jointly at 95% for all claims of the page. "
-    return words + "A layer counts as needed only if this interval also lies above 0."
+    return words + (
+        "A layer is needed only if, with every way to ablate, the interval of this loss lies above "
+        "one tenth (dotted), and that of the share of sinks that end above one half."
+    )
 
 
 def answer_panels(question: Question, answer: Answer, shown: Shown) -> list[Panel]:

@@ -4,11 +4,12 @@ _ALWAYS = {
     "layer": "Counted from 0. “At layer l” means the residual stream that block l wrote.",
     "attention mass": "Mean attention paid to a token by the queries that can see it, over heads, "
     "in one block. The state at layer l is read by block l + 1, so its mass is measured there.",
-    "primary sink": "The token that draws most attention, commonly the first of the text.",
-    "secondary sink": "Another token that is aligned with the primary at the same layer, lies "
-    "far from the typical token and gets far more than its even share of attention, but arises "
-    "later or lasts less long than the primary.",
-    "primary-like sink": "A sink that arises with the primary and stays nearly as long.",
+    "primary sink": "The most massive of the tokens that draw at least half of the largest "
+    "attention; usually the first token.",
+    "secondary sink": "A lasting sink along the primary's direction that is neither primary nor "
+    "primary-like.",
+    "primary-like sink": "A sink in at least 80% of the primary's layers that is created no later "
+    "than the primary or is at least half as massive.",
     "transient": "Passes all tests of a sink, but at too few layers in a row, or draws too little "
     "beyond the attention expected at its position. It is not counted as a sink.",
     "typical token": "The mean state of a text's ordinary tokens at a layer.",

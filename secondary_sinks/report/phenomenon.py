@@ -14,12 +14,12 @@ WITH_LATER_SINKS = "secondary-sinks run qwen2.5-coder-0.5b --texts bundled:claim
 MORE_TEXT = "more text, such as --texts bundled:claims or long chats; or another model: "
 """What to try first with a model whose texts were too short to tell."""
 WORDS = {
-    "after_primary": "created at a later layer than the primary",
-    "in_middle_layers": "created in the middle layers",
-    "weaker_than_primary": "weaker than the primary",
-    "found_by_paper": "found by the paper's rule",
+    "weaker_than_primary": ("draws", "draw", "less attention than the primary"),
+    "after_primary": ("arises", "arise", "at a later layer than the primary"),
+    "in_middle_layers": ("arises", "arise", "in the middle layers"),
+    "found_by_paper": ("is", "are", "found by the paper's rule"),
 }
-"""The criteria, in words."""
+"""The criteria, in words: the verb for one sink, for several, and what follows."""
 
 
 def phenomenon_lines(record: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -49,12 +49,12 @@ def in_words(found: Phenomenon) -> list[tuple[str, str]]:
     lines += [("the paper's rule", _by_paper(found)), ("per 10,000 tokens", _rates(found))]
     if found.answer in ("no", "no sinks"):
         more = found.answer == "no sinks" and not found.is_long_enough
-        lines.append(("to see such sinks", f"{MORE_TEXT * more}{WITH_LATER_SINKS}"))
+        lines.append(("sinks nearer to it", f"{MORE_TEXT * more}{WITH_LATER_SINKS}"))
     return lines
 
 
 def _answer(found: Phenomenon) -> str:
-    """The answer, with the criteria that most sinks meet and those that they do not."""
+    """The answer, and how many sinks meet each criterion."""
     n = found.n_distinct
     if not n:
         primary = (
@@ -63,17 +63,15 @@ def _answer(found: Phenomenon) -> str:
             else (", and no primary: no token is outlying and attended as a primary sink is")
         )
         return f"No: these texts have no secondary sink{primary}.{_too_short(found)}"
-    told = {name: f"{WORDS[name]} ({getattr(found, f'n_{name}'):,})" for name in CRITERIA}
-    met = [told[name] for name in CRITERIA if getattr(found, name)]
-    unmet = [f"not {told[name]}" for name in CRITERIA if not getattr(found, name)]
-    parts = [join_words(part) for part in (met, unmet) if part]
+    told = []
+    for name, (one, several, what) in WORDS.items():
+        met = getattr(found, f"n_{name}")
+        told.append(f"{met:,} {one if met == 1 else several} {what}")
     rest = ""
-    if not unmet and found.answer != "yes":
+    if found.answer != "yes" and all(getattr(found, name) for name in CRITERIA):
         rest = f" But only {found.n_all:,} of them meet all four criteria."
-    who = (
-        "The one secondary sink is" if n == 1 else f"Most of the {n:,} distinct secondary sinks are"
-    )
-    return f"{found.answer.capitalize()}. {who} {', but '.join(parts)}.{rest}"
+    sinks = count(n, "distinct secondary sink")
+    return f"{found.answer.capitalize()}. Of {sinks}, {join_words(told)}.{rest}"
 
 
 def _too_short(found: Phenomenon) -> str:

@@ -109,8 +109,8 @@ def _piece(text: str, sink: dict[Any, Any] | None, key: str) -> Piece:
     if sink is None:
         return Piece(text=in_text(text), kind="ordinary")
     says = (
-        f"{sink['kind'].replace('_', '-')} sink, position {sink['pos']}, layers "
-        f"{sink['segments']}, peak mass {percent(sink['mass_max'])}, "
+        f"{sink['kind'].replace('_', '-')} sink, position {sink['pos']}, "
+        f"{in_layers(str(sink['segments']))}, peak mass {percent(sink['mass_max'])}, "
         f"norm {format_number(sink['norm_ratio_max'])} times the median"
     )
     mass = sink["mass_max"]  # its square root keeps weak sinks visible next to the primary
@@ -121,6 +121,15 @@ def _piece(text: str, sink: dict[Any, Any] | None, key: str) -> Piece:
 def in_text(text: str) -> str:
     """A token among others: spaces stay spaces, and lines break where they did."""
     return make_visible(text, keep=" \n").replace("\n", "⏎\n")
+
+
+def in_layers(segments: str) -> str:
+    """The layers of a sink, in words.
+
+    >>> in_layers("2"), in_layers("2-8")
+    ('layer 2', 'layers 2-8')
+    """
+    return f"{'layer' if segments.isdecimal() else 'layers'} {segments}"
 
 
 def _title(text: dict[str, Any], sinks: pd.DataFrame) -> str:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from secondary_sinks.plots import life_of_sink, life_of_sink_lines
 from secondary_sinks.report.figures import Panel, panel
-from secondary_sinks.report.strips import Strip, excerpt
+from secondary_sinks.report.strips import Strip, excerpt, in_layers
 from secondary_sinks.report.words import format_number, percent, quoted
 from secondary_sinks.types.lists import join_words
 
@@ -40,6 +40,7 @@ def strongest(
     primary = sinks[(sinks["text_id"] == text_id) & (sinks["kind"] == "primary")]
     if len(primary):
         caption += f" The primary, {_about(primary.iloc[0])}: {_numbers(primary.iloc[0])}."
+    caption += " Attention at layer l is that in block l + 1."
     if roles is not None:
         caption += f" Writer: {writers or 'none found'}."
     title = "Life of the strongest distinct secondary sink"
@@ -64,6 +65,6 @@ def _about(sink: "pd.Series[Any]") -> str:
 
 def _numbers(sink: "pd.Series[Any]") -> str:
     return (
-        f"layers {sink['segments']}, up to {percent(sink['mass_max'])} of the attention "
+        f"{in_layers(str(sink['segments']))}, up to {percent(sink['mass_max'])} of the attention "
         f"and {format_number(sink['norm_ratio_max'])} times the median norm"
     )

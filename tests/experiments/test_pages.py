@@ -50,9 +50,9 @@ def test_numbers_are_those_of_the_file_and_the_page_says_what_does_not_hold(made
     page = (made / "norms.md").read_text()
     assert "share of sinks: 0.812 [0.688, 0.938]; 12 sinks, 4 texts" in page
     assert r"because \| of \*this\*" in page
-    assert "The claim as tested (below) holds for this model." in page
+    assert "The claim below is supported." in page
     assert "[data/norms/verdict.json](data/norms/verdict.json)" in page
-    assert "**does not hold**" in (made / "norm_dose.md").read_text()
+    assert "**contradicted**" in (made / "norm_dose.md").read_text()
     index = (made / "index.md").read_text()
     assert re.findall(r"\| (supported|contradicted) \|", index) == ["supported", "contradicted"]
 
@@ -72,13 +72,29 @@ def test_the_index_says_whether_sinks_arise_in_the_middle(made, layer, told):
     assert told in index
 
 
+def test_a_page_of_several_claims_counts_their_outcomes(made):
+    path = made / "data" / "norms" / RECORD
+    record = json.loads(path.read_text())
+    record.pop("sha256", None)
+    few = record["verdict"] | {"outcome": "inconclusive"}
+    path.write_text(json.dumps(record | {"further": [few, few, few]}))
+    write_pages(made)
+    told = "Of the 4 claims below, 1 is supported and 3 are inconclusive."
+    assert told in (made / "norms.md").read_text()
+    path.write_text(json.dumps(record | {"computed_before": "It was another."}))
+    write_pages(made)
+    page = (made / "norms.md").read_text()
+    assert "**Computed before a change of the method.**" in page
+    assert "claim below is" not in page
+
+
 def test_what_had_no_number_is_not_testable_on_every_page(made):
     record = record_of("norms", "inconclusive")
     record["verdict"] |= {"value": None, "low": None, "high": None}
     (made / "data" / "norms" / RECORD).write_text(json.dumps(record))
     write_pages(made)
     page = (made / "norms.md").read_text()
-    assert "the claim **could not be tested** here." in page
+    assert "**not testable**" in page
     assert "| a claim | not testable |  | because" in page
     assert re.findall(r"\| (inconclusive|not testable) \|", (made / "index.md").read_text()) == [
         "not testable"

@@ -45,7 +45,8 @@ def test_layers_at_which_nothing_was_possible_are_hatched_and_later_ones_drawn_a
     gone = [
         replace(effect(layer, math.nan, math.nan, math.nan), n_sinks=0) for layer in (0, 1, 2, 3)
     ]
-    figure = layer_effect_bars([able, *gone[1:]], [gone[0], late, *gone[2:]])
+    figure = layer_effect_bars([able, *gone[1:]], [gone[0], late, *gone[2:]], line=0.1)
+    assert [shape.y0 for shape in figure.layout.shapes] == [0.1]
     names = {trace.name: list(trace.x) for trace in figure.data}
     assert names == {
         "can end the sink": [0],

@@ -33,20 +33,20 @@ def test_what_most_sinks_are_and_what_not():
     early = [sink(pos=9 + n, l_start=2) for n in range(3)]
     lines = told(*early, theirs=early[:1])
     assert lines[TITLE] == (
-        "No. Most of the 3 distinct secondary sinks are weaker than the primary (3), but not "
-        "created at a later layer than the primary (0), not created in the middle layers (0) and "
-        "not found by the paper's rule (1)."
+        "No. Of 3 distinct secondary sinks, 3 draw less attention than the primary, 0 arise at a "
+        "later layer than the primary, 0 arise in the middle layers and 1 is found by the paper's "
+        "rule."
     )
-    assert lines["to see such sinks"] == WITH_LATER_SINKS
+    assert lines["sinks nearer to it"] == WITH_LATER_SINKS
 
 
 def test_one_sink_that_is_all_of_it_and_needs_no_other_model():
     late = sink(l_start=10)
     lines = told(late, theirs=[late])
-    assert lines[TITLE].startswith("Yes. The one secondary sink is created at a later layer")
-    assert "not " not in lines[TITLE]
-    assert "to see such sinks" not in lines
-    assert "to see such sinks" not in told(late), "in part"
+    assert lines[TITLE].startswith("Yes. Of 1 distinct secondary sink, 1 draws less attention")
+    assert "only" not in lines[TITLE]
+    assert "sinks nearer to it" not in lines
+    assert "sinks nearer to it" not in told(late), "in part"
 
 
 def test_criteria_that_different_sinks_meet_are_not_met_together():
@@ -102,8 +102,8 @@ def test_a_rate_is_a_plain_number_next_to_those_of_the_paper_or_needs_more_text(
 def test_short_texts_without_sinks_say_nothing_of_the_model():
     assert told()[TITLE] == "No: these texts have no secondary sink."
     assert "too few to say so of the model" in told(tokens={"a": torch.arange(500)})[TITLE]
-    assert told()["to see such sinks"] == WITH_LATER_SINKS
-    short = told(tokens={"a": torch.arange(500)})["to see such sinks"]
+    assert told()["sinks nearer to it"] == WITH_LATER_SINKS
+    short = told(tokens={"a": torch.arange(500)})["sinks nearer to it"]
     assert short == MORE_TEXT + WITH_LATER_SINKS
 
 

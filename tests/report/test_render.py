@@ -151,7 +151,7 @@ def test_the_first_figure_is_the_life_of_the_strongest_sink_next_to_the_primary(
 @pytest.mark.parametrize(
     ("roles", "end"),
     [
-        (None, "norm."),
+        (None, "l + 1."),
         (pd.DataFrame({"text_id": [], "pos": [], "role": [], "layer": []}), "found."),
     ],
 )
@@ -401,8 +401,8 @@ def test_a_layer_that_ends_sinks_is_told():
 @pytest.mark.parametrize(
     ("numbers", "words"),
     [
-        ((13, 13), "hold jointly at 95%: error rates are divided by the number of claims, 13"),
-        ((4, 13), "hold jointly at 90%: error rates are divided by the number of claims, 4 and 13"),
+        ((13, 13), "hold jointly at 95%: error rates are divided by 13 (B"),
+        ((4, 13), "hold jointly at 90%: error rates are divided by 4 and 13 (B"),
     ],
 )
 def test_a_page_says_how_surely_all_its_intervals_hold_at_once(numbers, words):
