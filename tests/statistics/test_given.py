@@ -10,7 +10,6 @@ from secondary_sinks.errors import MeasureError
 from secondary_sinks.statistics import (
     chosen_before,
     holm,
-    mean_over_texts,
     median_over_texts,
     page_trend_test,
     paired_share_over_texts,
@@ -20,6 +19,7 @@ from secondary_sinks.statistics import (
     tail_probability,
     total_over_texts,
 )
+from secondary_sinks.statistics.given import names_of_texts
 
 NAN, TEXTS = float("nan"), ["a", "b", "c"]
 
@@ -31,12 +31,12 @@ NAN, TEXTS = float("nan"), ["a", "b", "c"]
         (lambda: paired_share_over_texts([1, 2, 1], [0, 0, 0], TEXTS), "a case is 2"),
         (lambda: paired_share_over_texts([1, 1, 1], [0, -1, 0], TEXTS), "a control is -1"),
         (lambda: share_over_texts([0.5, 2.0, -3.0], TEXTS), "a value is 2; expected .* 0 to 1"),
-        (lambda: share_over_texts([0, 1, 1], TEXTS, bounds=(1, 0)), "bounds are 1 and 0"),
-        (lambda: share_over_texts([0, 1, 1], TEXTS, bounds=(0, NAN)), "bounds are 0 and nan"),
+        (lambda: share_over_texts([0, 1, 1], TEXTS, bounds=(1.0, 0.0)), "bounds are 1 and 0"),
+        (lambda: share_over_texts([0, 1, 1], TEXTS, bounds=(0.0, NAN)), "bounds are 0 and nan"),
         (lambda: share_over_texts([0, 1], TEXTS), "2 values of 3 texts"),
         (lambda: median_over_texts([[0, 1, 1]], TEXTS), r"values has shape \[1, 3\]"),
-        (lambda: unwrap(mean_over_texts)([0, 1, 1], ["1", 1, "2"]), "'1' and 1, written alike"),
-        (lambda: unwrap(mean_over_texts)([0, 1, 1], ["1", NAN, "2"]), "texts have the names nan"),
+        (lambda: names_of_texts(["1", 1, "2"], 3), "'1' and 1, written alike"),
+        (lambda: names_of_texts(["1", NAN, "2"], 3), "texts have the names nan"),
         (lambda: tail_probability(0), "n_claims is 0; expected a whole number of at least 1"),
         (lambda: share_over_texts([1], ["a"], n_claims=-5), "n_claims is -5"),
         (lambda: total_over_texts([1.0, 2.0], 1), "n_texts is 1 for the counts of 2 texts"),
@@ -73,5 +73,4 @@ def test_what_is_missing_has_no_trend_and_no_rank_correlation():
 
 
 def test_numbers_name_texts_as_well_as_words_do():
-    by_number = unwrap(mean_over_texts)([0, 1, 1], [1, 2, 2])
-    assert by_number == mean_over_texts([0, 1, 1], ["a", "b", "b"])
+    assert names_of_texts([1, 2, 2], 3) == ["1", "2", "2"]
