@@ -36,7 +36,7 @@ ARROWS = {
     "foreign": {"errors"},
     "memory": {"files"},
     "numbers": {"errors"},
-    "statistics": {"display", "errors"},
+    "statistics": {"display", "errors", "numbers"},
     "types": {"display", "errors", "files", "numbers"},
     "measures": {"errors", "numbers"},
     "texts": GROUND,

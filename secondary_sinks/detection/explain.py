@@ -29,7 +29,7 @@ def criteria_frame(
     """
     import pandas as pd
 
-    limits = thresholds or Thresholds()
+    limits = _checked(trace, thresholds)
     chosen = list(range(len(trace.tokens)) if positions is None else positions)
     _check_positions(chosen, trace)
     columns = _columns(trace, limits)
@@ -48,7 +48,7 @@ def criteria_frame(
 
 def explain(trace: Trace, pos: int, thresholds: Thresholds | None = None) -> "pd.DataFrame":
     """`criteria_frame` of one token, with a column `why`: "sink", or every test that it fails."""
-    limits = thresholds or Thresholds()
+    limits = _checked(trace, thresholds)
     frame = criteria_frame(trace, limits, [pos])
     is_primary = pos == trace.primary
     return frame.assign(why=[_why(row, limits, is_primary) for row in frame.to_dict("records")])
@@ -102,8 +102,21 @@ def _unattended(row: dict[Any, Any], limits: Thresholds) -> str:
     return f"not attended ({row['mass_ratio']:.1f} x < {limits.attended:g} x)"
 
 
+def _checked(trace: Any, thresholds: Any) -> Thresholds:
+    """The limits, by default those of the criteria; `DetectionError` unless this is one trace."""
+    if not isinstance(trace, Trace):
+        raise DetectionError(f"got a {type(trace).__name__}", "expected the Trace of one text")
+    if thresholds is not None and not isinstance(thresholds, Thresholds):
+        raise DetectionError(
+            f"thresholds is {thresholds!r:.60}",
+            "expected Thresholds(...), or None for the defaults",
+        )
+    return thresholds or Thresholds()
+
+
 def _check_positions(positions: Sequence[int], trace: Trace) -> None:
-    bad = [p for p in positions if not isinstance(p, int) or not 0 <= p < len(trace.tokens)]
+    known = range(len(trace.tokens))
+    bad = [p for p in positions if type(p) is bool or not isinstance(p, int) or p not in known]
     if bad:
         raise DetectionError(
             f"text {trace.text_id!r} has positions 0 to {len(trace.tokens) - 1}, got {bad[0]!r}",

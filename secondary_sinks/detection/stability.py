@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,7 +11,8 @@ from numpy.typing import NDArray
 
 from secondary_sinks.detection.levels import Grid, count_cells, counts_for_levels, label_cells
 from secondary_sinks.errors import DetectionError
-from secondary_sinks.statistics import CONFIDENCE, total_over_texts
+from secondary_sinks.numbers import whole_number
+from secondary_sinks.statistics import CONFIDENCE, MOST_TEXTS, total_over_texts
 from secondary_sinks.types import Level, LevelCell, Levels, Sink, SinkTable
 
 RESAMPLES = 200
@@ -36,14 +38,17 @@ def find_levels(
     `Level.jaccard` is the mean overlap (Jaccard) of a level with the most similar one of the
     resample, among the sinks drawn (Hennig 2007, doi 10.1016/j.csda.2006.11.025, who calls 0.75
     stable and less than 0.6 no cluster). `generator` does the drawing; by default it has seed 0.
-    Raises `DetectionError` if `n_texts` is smaller than the number of texts with sinks.
+    Raises `DetectionError` if `n_texts` is smaller than the number of texts with sinks, or so large
+    that nobody could have searched them.
     """
+    resamples = whole_number("resamples", resamples, DetectionError, 0)
+    _check_generator(generator)
     secondary = {(s.text_id, s.pos): s for s in sinks.of_kind("secondary").sinks}
     counted = [sink for sink in secondary.values() if counts_for_levels(sink)]
     texts = {text: number for number, text in enumerate(sorted({s.text_id for s in counted}))}
+    looked_at = _n_texts(sinks, n_texts, len(texts))
     points = [(sink.l_start, sink.lifetime) for sink in counted]
     counts = count_cells(points, [texts[sink.text_id] for sink in counted], len(texts))
-    looked_at = _n_texts(sinks, n_texts, len(texts))
     labels = label_cells(counts)
     same, overlaps = _resample(counts, labels, looked_at, resamples, generator)
     total = total_over_texts(counts.sum((1, 2)), looked_at)
@@ -65,15 +70,24 @@ def find_levels(
     )
 
 
-def _n_texts(sinks: SinkTable, n_texts: int | None, least: int) -> int:
+def _n_texts(sinks: SinkTable, n_texts: Any, least: int) -> int:
     if n_texts is None:
         return len({sink.text_id for sink in sinks.sinks})
-    if n_texts < least:
+    n_texts = whole_number("n_texts", n_texts, DetectionError, 0)
+    if not least <= n_texts <= MOST_TEXTS:
         raise DetectionError(
             f"n_texts is {n_texts}, but {least} texts have secondary sinks",
-            "expected the number of all texts",
+            f"expected the number of all texts, at most {MOST_TEXTS:,}",
         )
     return n_texts
+
+
+def _check_generator(generator: Any) -> None:
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise DetectionError(
+            f"generator is {generator!r:.60}",
+            "expected a torch.Generator, such as torch.Generator().manual_seed(0)",
+        )
 
 
 def _level(number: int, labels: Grid, counts: Grid, n_texts: int, jaccard: float) -> Level:

@@ -5,9 +5,12 @@ from dataclasses import fields, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from secondary_sinks.detection.detect import detect
 from secondary_sinks.errors import DetectionError
 from secondary_sinks.types import SinkTable, Thresholds, Trace, as_traces
+from secondary_sinks.types.lists import refuse_twice
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,8 +41,8 @@ def threshold_sweep(
     stricter test never adds a sink or a cell; it can turn a primary-like sink into a secondary or
     transient one. `PERSISTENCE` is a grid of how long a sink must last and how much attention it
     must draw: these two only decide which of the sinks are transient. A count that stays the same
-    over a range of thresholds does not depend on them. Raises `DetectionError` for an unknown name
-    or an empty list.
+    over a range of thresholds does not depend on them. Raises `DetectionError` for an unknown name,
+    or for values that are no list, none or twice the same.
     """
     import pandas as pd
 
@@ -73,5 +76,10 @@ def _check(grid: Mapping[str, Sequence[float | int]]) -> None:
             raise DetectionError(
                 f"unknown threshold {name!r}", f"expected one of {', '.join(known)}"
             )
+        if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray):
+            raise DetectionError(
+                f"threshold {name!r} is {values!r:.60}", "expected a list of values to try"
+            )
         if not len(values):
             raise DetectionError(f"no value to try for threshold {name!r}")
+        refuse_twice(f"the list of threshold {name!r}", list(values), DetectionError)

@@ -5,15 +5,19 @@ position of its first query; keys start at position 0.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from secondary_sinks.errors import MeasureError
-from secondary_sinks.measures.axes import expect_axes
-from secondary_sinks.measures.patterns import check_visible, check_weights
+from secondary_sinks.measures.axes import expect_axes, expect_fit
+from secondary_sinks.measures.patterns import check_own_keys, check_visible, check_weights
 from secondary_sinks.numbers import finite_number, whole_number
+
+MOST_POSITIONS = 1 << 27
+"""More positions than any text has; counts of all of them would take gigabytes."""
 
 
 def received_attention(pattern: Float[Tensor, "*batch head query key"]) -> Float[Tensor, "key"]:
@@ -27,6 +31,7 @@ def received_attention(pattern: Float[Tensor, "*batch head query key"]) -> Float
     >>> received_attention(torch.tensor([[[1.0, 0.0], [0.25, 0.75]]])).tolist()
     [1.25, 0.75]
     """
+    expect_axes(pattern, "*batch head query key")
     check_weights(pattern)
     return sum_received(pattern)
 
@@ -87,8 +92,8 @@ def head_mass(
 
     The query at the key's own position counts. With a sliding `window`, only queries within it do.
     NaN for a key that no query of the chunk can see. Raises `MeasureError` for anything but
-    attention weights, and if a query attends to a key that it cannot see: then `offset` or `window`
-    is wrong, or attention is not causal.
+    attention weights, if keys of queries are missing, and if a query attends to a key that it
+    cannot see: then `offset` or `window` is wrong, or attention is not causal.
     Source: alpha_k of Gu et al. 2024 (arXiv 2410.10781).
 
     >>> import torch
@@ -101,6 +106,7 @@ def head_mass(
     check_weights(pattern)
     received = pattern.float().sum(-2)
     mass = mean_over_seeing_queries(received, window, offset, pattern.shape[-2])
+    check_own_keys(pattern.shape[-1], pattern.shape[-2], offset)
     check_visible(pattern, window, offset)
     return mass
 
@@ -151,7 +157,7 @@ def local_mass(mass: Float[Tensor, "key"], reach: int = 16) -> Float[Tensor, "ke
     [0.10000000149011612, 0.20000000298023224]
     """
     expect_axes(mass, "key")
-    reach = whole_number("reach", reach, MeasureError, 0)
+    reach = min(whole_number("reach", reach, MeasureError, 0), max(len(mass) - 1, 0))
     padded = torch.nn.functional.pad(mass.float(), (reach, reach), value=torch.nan)
     return padded.unfold(0, 2 * reach + 1, 1).nanmedian(-1).values
 
@@ -165,6 +171,7 @@ def mass_excess(
     >>> mass_excess(torch.tensor([0.75, 0.5]), uniform_mass(2)).tolist()
     [0.0, 0.0]
     """
+    expect_fit(mass=(mass, "*layer key"), null=(null, "*#layer key"))
     return mass - null
 
 
@@ -193,6 +200,7 @@ def sink_share(mass: Float[Tensor, "*layer head key"], eps: float = 0.3) -> Floa
     >>> sink_share(torch.tensor([[0.9, 0.1], [0.4, 0.3], [0.2, 0.5], [0.8, 0.1]])).tolist()
     [0.75, 0.25]
     """
+    expect_axes(mass, "*layer head key")
     eps = finite_number("eps", eps, MeasureError)
     flat = mass.float().reshape(-1, mass.shape[-1])
     return (flat > eps).float().where(~flat.isnan(), torch.nan).mean(0)
@@ -208,12 +216,21 @@ def mean_over_seeing_queries(
 
 
 def _seen_by(
-    n_pos: int, window: int | None, offset: int, n_queries: int | None
+    n_pos: Any, window: Any, offset: Any, n_queries: Any
 ) -> tuple[Int[Tensor, "key"], Int[Tensor, "key"]]:
     """First query that sees each key, and the one after the last; equal without such a query."""
-    offset = whole_number("offset", offset, MeasureError)
+    n_pos, offset = (
+        whole_number(name, given, MeasureError)
+        for name, given in (("n_pos", n_pos), ("offset", offset))
+    )
     window = None if window is None else whole_number("window", window, MeasureError)
     n_queries = n_pos - offset if n_queries is None else n_queries
+    n_queries = whole_number("n_queries", n_queries, MeasureError)
+    if max(n_pos, offset + n_queries) > MOST_POSITIONS:
+        raise MeasureError(
+            f"got {n_pos} keys, {n_queries} queries from position {offset} on",
+            f"expected at most {MOST_POSITIONS} positions: give those of one text",
+        )
     if n_pos < 1 or offset < 0 or n_queries < 1 or (window is not None and window < 1):
         raise MeasureError(
             f"expected keys and queries at positions from 0 on and a window of at least 1; got "

@@ -41,6 +41,7 @@ from secondary_sinks.measures.hook_names import (
     Cache,
     get_activation,
     hook_name,
+    layer_number,
     n_layers,
     require_activations,
 )
@@ -122,6 +123,7 @@ def sink_share(
     `MeasureError` for another number of windows, no layers, or one twice.
     """
     layers = range(n_layers(cache)) if layers is None else layers
+    layers = [layer_number(layer) for layer in layers]
     if not len(layers) or len(set(layers)) < len(layers):
         raise MeasureError(f"layers are {list(layers)}", "expected at least one, and each once")
     require_activations(cache, [hook_name(layer, "pattern") for layer in layers])

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from secondary_sinks.measures.axes import expect_fit
 from secondary_sinks.measures.precision import in_float64
 
 
@@ -25,6 +26,7 @@ def projection(
     >>> projection(torch.tensor([[3.0, 4.0], [-1.0, 0.0]]), torch.tensor([5.0, 0.0]))
     tensor([ 3., -1.])
     """
+    expect_fit(vectors=(vectors, "*shape d"), direction=(direction, "*#shape d"))
     along = in_float64(vectors) * unit_vector(direction)
     return along.sum(-1).float().to(vectors.device)
 
@@ -63,6 +65,12 @@ def layer_contributions(
     >>> layer_contributions(embed, attn_out, mlp_out, torch.tensor([1.0, 0.0])).resid_post
     tensor([ 2., -1.])
     """
+    expect_fit(
+        attn_out=(attn_out, "layer *pos d_model"),
+        mlp_out=(mlp_out, "layer *pos d_model"),
+        embed=(embed, "*pos d_model"),
+        direction=(direction, "d_model"),
+    )
     return LayerContributions(
         embed=projection(embed, direction),
         attention=torch.stack([projection(layer, direction) for layer in attn_out]),
@@ -86,6 +94,9 @@ def neuron_contributions(
     >>> neuron_contributions(post, w_out, torch.tensor([1.0, 0.0]))
     tensor([ 6., -1.])
     """
+    expect_fit(
+        post=(post, "*pos d_mlp"), w_out=(w_out, "d_mlp d_model"), direction=(direction, "d_model")
+    )
     along = in_float64(w_out) @ unit_vector(direction)
     return (in_float64(post) * along).float().to(post.device)
 

@@ -4,6 +4,8 @@ For models that never build a pattern (flash attention), and for texts whose pat
 memory. Exact: the same softmax, for a few queries at a time.
 """
 
+from typing import Any
+
 import torch
 from einops import einsum, rearrange
 from jaxtyping import Float
@@ -11,7 +13,9 @@ from torch import Tensor
 
 from secondary_sinks.errors import MeasureError
 from secondary_sinks.measures.attention import mean_over_seeing_queries
-from secondary_sinks.measures.axes import expect_axes
+from secondary_sinks.measures.axes import expect_fit, expect_groups
+from secondary_sinks.measures.patterns import check_own_keys
+from secondary_sinks.numbers import finite_number, whole_number
 
 SCORES_AT_ONCE = 1 << 24
 """Maximum number of scores (heads x queries x keys) in memory at once: 64 MiB in float32."""
@@ -41,9 +45,10 @@ def received_from_qk(
     >>> received_from_qk(queries, keys, scale=0.5).tolist()
     [[1.5, 0.5]]
     """
-    expect_axes(queries, "query head d_head")
+    _check_tensors(queries, keys, learned_sinks)
+    _check_numbers(scale, window, offset, soft_cap)
     n_queries, n_heads, _ = queries.shape
-    _check(len(keys), n_queries, n_heads, keys.shape[1], offset, soft_cap)
+    check_own_keys(len(keys), n_queries, offset)
     rows = max(1, SCORES_AT_ONCE // (n_heads * len(keys)))
     received = torch.zeros(n_heads, len(keys), device=queries.device)
     for start in range(0, n_queries, rows):
@@ -75,7 +80,6 @@ def mass_from_qk(
     >>> mass_from_qk(torch.zeros(2, 1, 4), torch.randn(2, 1, 4), scale=0.5).tolist()
     [[0.75, 0.5]]
     """
-    expect_axes(queries, "query head d_head")
     received = received_from_qk(
         queries,
         keys,
@@ -119,15 +123,18 @@ def _softmax(
     return torch.cat([scores, column], dim=-1).softmax(-1)[..., :-1]
 
 
-def _check(
-    n_keys: int, n_queries: int, n_heads: int, n_kv: int, offset: int, soft_cap: float | None
-) -> None:
-    if n_heads % n_kv:
-        raise MeasureError(f"expected heads in groups that share a key; got {n_heads} on {n_kv}")
-    if n_keys < offset + n_queries:
-        raise MeasureError(
-            f"expected the keys of positions 0 to {offset + n_queries - 1}, the last query's own "
-            f"included; got {n_keys} keys"
-        )
-    if soft_cap is not None and soft_cap <= 0:
-        raise MeasureError(f"expected a soft-cap above 0, or None for no cap; got {soft_cap}")
+def _check_tensors(queries: Tensor, keys: Tensor, learned_sinks: Tensor | None) -> None:
+    """Raise `MeasureError` for tensors that do not fit together."""
+    sinks = {} if learned_sinks is None else {"learned_sinks": (learned_sinks, "head")}
+    expect_fit(queries=(queries, "query head d_head"), keys=(keys, "key kv_head d_head"), **sinks)
+    expect_groups(queries.shape[1], keys.shape[1], "key")
+
+
+def _check_numbers(scale: Any, window: Any, offset: Any, soft_cap: Any) -> None:
+    """Raise `MeasureError` for numbers out of range."""
+    finite_number("scale", scale, MeasureError)
+    whole_number("offset", offset, MeasureError, 0)
+    if window is not None:
+        whole_number("window", window, MeasureError, 1)
+    if soft_cap is not None:
+        finite_number("soft_cap", soft_cap, MeasureError, 0, above=True)

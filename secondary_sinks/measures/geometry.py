@@ -4,14 +4,14 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from secondary_sinks.errors import MeasureError
-from secondary_sinks.measures.axes import expect_axes
+from secondary_sinks.measures.axes import expect_axes, expect_fit
 
 ORDINARY_NORM = 2.0
 
 
 def norms(vectors: Float[Tensor, "*shape d"]) -> Float[Tensor, "*shape"]:
     """Euclidean length of each vector, in float32."""
+    expect_axes(vectors, "*shape d", "vectors")
     return vectors.float().norm(dim=-1)
 
 
@@ -26,11 +26,7 @@ def alignment(
     >>> alignment(torch.tensor([[2.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]), torch.tensor([3.0, 0.0]))
     tensor([ 1.,  0., -1.])
     """
-    if vectors.shape[-1] != direction.shape[-1]:
-        raise MeasureError(
-            f"got vectors of width {vectors.shape[-1]} and a direction of {direction.shape[-1]}",
-            "expected one width",
-        )
+    expect_fit(vectors=(vectors, "*shape d"), direction=(direction, "*#shape d"))
     vectors, direction = vectors.float(), direction.float()
     product = (vectors * direction).sum(-1)
     return (product / (vectors.norm(dim=-1) * direction.norm(dim=-1))).clamp(-1, 1)
@@ -81,4 +77,7 @@ def centred_alignment(
     >>> centred_alignment(vector, direction, typical)
     tensor(1.)
     """
+    expect_fit(
+        vectors=(vectors, "*shape d"), direction=(direction, "*#shape d"), typical=(typical, "d")
+    )
     return alignment(vectors.float() - typical.float(), direction.float() - typical.float())

@@ -6,6 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 from torch import Tensor
 
 from secondary_sinks.errors import CacheError
+from secondary_sinks.numbers import whole_number
 
 N_AXES = {
     **dict.fromkeys(("resid_pre", "resid_post", "attn_out", "mlp_out", "post"), 2),
@@ -40,7 +41,7 @@ def get_activation(cache: Cache, layer: int, point: str) -> Tensor:
     >>> get_activation({"blocks.3.attn.hook_v": torch.zeros(1, 7, 2, 4)}, 3, "v").shape
     torch.Size([7, 2, 4])
     """
-    name = hook_name(layer, point)
+    name = hook_name(layer_number(layer), point)
     require_activations(cache, [name])
     activation, n_axes = cache[name], N_AXES[point]
     shape = tuple(activation.shape)
@@ -53,6 +54,16 @@ def get_activation(cache: Cache, layer: int, point: str) -> Tensor:
         f"{name} has {given}",
         f"expected {n_axes} axes for one text, or one more of size 1: pass one text at a time",
     )
+
+
+def layer_number(layer: Any) -> int:
+    """A layer as an `int`, counted from 0. Raises `CacheError` for a word, True or -1.
+
+    >>> layer_number("01")
+    Traceback (most recent call last):
+    secondary_sinks.errors.CacheError: a layer is '01'; expected a whole number of at least 0
+    """
+    return whole_number("a layer", layer, CacheError, 0)
 
 
 def has_activations(cache: Cache, layer: int, *points: str) -> bool:

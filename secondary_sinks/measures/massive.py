@@ -3,7 +3,9 @@
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from secondary_sinks.errors import MeasureError
 from secondary_sinks.measures.axes import expect_axes
+from secondary_sinks.numbers import finite_number
 
 
 def massive_activations(
@@ -22,5 +24,7 @@ def massive_activations(
     [[0, 2]]
     """
     expect_axes(residual, "pos d_model")
+    least = finite_number("least", least, MeasureError, 0)
+    ratio = finite_number("ratio", ratio, MeasureError, 0)
     size = residual.float().abs()
     return (size > least) & (size > ratio * size.median())

@@ -11,6 +11,7 @@ from secondary_sinks.measures.hook_names import (
     Cache,
     get_activation,
     hook_name,
+    layer_number,
     require_activations,
 )
 
@@ -48,6 +49,7 @@ def on_cache(
         read = points
         if rotated and not kwargs.pop("rotary", True):
             read = tuple(point.removeprefix("rot_") for point in points)
+        layer = layer_number(layer)
         require_activations(cache, [hook_name(layer, point) for point in read])
         return measure(*(get_activation(cache, layer, point) for point in read), *args, **kwargs)
 

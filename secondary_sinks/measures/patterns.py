@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from secondary_sinks.errors import MeasureError
+from secondary_sinks.measures.axes import expect_real
 
 ROUNDING = 4 * torch.finfo(torch.bfloat16).eps
 """Share by which a row of weights may exceed 1, whatever its dtype: weights that were computed in
@@ -28,6 +29,7 @@ def check_weights(
     secondary_sinks.errors.MeasureError: a query of the pattern pays 2 in all; expected at most 1: \
 give the weights after the softmax (attn.hook_pattern, not attn.hook_attn_scores)
     """
+    expect_real(pattern, name)
     if not pattern.is_floating_point():
         raise error(f"{name} has dtype {pattern.dtype}", f"expected floating point: {_REMEDY}")
     if not pattern.numel():
@@ -38,6 +40,16 @@ give the weights after the softmax (attn.hook_pattern, not attn.hook_attn_scores
     most = float(pattern.sum(-1, dtype=torch.float32).amax())
     if not most <= 1 + ROUNDING:
         raise error(f"a query of {name} pays {most:g} in all", f"expected at most 1: {_REMEDY}")
+
+
+def check_own_keys(n_keys: int, n_queries: int, offset: int) -> None:
+    """Raise `MeasureError` unless the keys go at least to the position of the last query."""
+    if n_keys < offset + n_queries:
+        raise MeasureError(
+            f"got {n_keys} keys for {n_queries} queries from position {offset} on",
+            f"expected the keys of positions 0 to {offset + n_queries - 1}, the last query's own "
+            "included",
+        )
 
 
 def check_visible(

@@ -5,9 +5,11 @@ from einops import reduce
 from jaxtyping import Float
 from torch import Tensor
 
+from secondary_sinks.errors import MeasureError
 from secondary_sinks.measures.attention import seeing_queries
-from secondary_sinks.measures.axes import expect_axes
+from secondary_sinks.measures.axes import expect_fit, expect_groups
 from secondary_sinks.measures.precision import in_float64
+from secondary_sinks.numbers import finite_number
 
 
 def mean_score(
@@ -28,8 +30,10 @@ def mean_score(
     >>> mean_score(queries, keys, scale=0.5).tolist()
     [2.0, 7.5]
     """
-    expect_axes(queries, "pos head d_head")
+    expect_fit(queries=(queries, "pos head d_head"), keys=(keys, "pos kv_head d_head"))
+    scale = finite_number("scale", scale, MeasureError)
     n_pos, n_heads, _ = queries.shape
+    expect_groups(n_heads, keys.shape[1], "key")
     groups = reduce(queries, "pos (kv group) d -> pos kv d", "sum", kv=keys.shape[1])
     exact = in_float64(keys)
     seen = seeing_queries(n_pos, window).to(exact.device)

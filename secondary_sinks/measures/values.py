@@ -4,8 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from secondary_sinks.errors import MeasureError
-from secondary_sinks.measures.axes import expect_axes
+from secondary_sinks.measures.axes import expect_fit, expect_groups
 
 
 def value_drain(
@@ -24,12 +23,7 @@ def value_drain(
     >>> value_drain(values, w_o).tolist()
     [[5.0], [0.0]]
     """
-    expect_axes(values, "pos kv_head d_head")
-    group, rest = divmod(len(w_o), values.shape[1])
-    if rest:
-        raise MeasureError(
-            f"expected heads in groups that share a value; got {len(w_o)} heads on "
-            f"{values.shape[1]} values"
-        )
+    expect_fit(values=(values, "pos kv_head d_head"), w_o=(w_o, "head d_head d_model"))
+    group = expect_groups(len(w_o), values.shape[1], "value")
     written = [values[:, head // group].float() @ w_o[head].float() for head in range(len(w_o))]
     return torch.stack([one.norm(dim=-1) for one in written], dim=-1)

@@ -95,7 +95,7 @@ def effects_by_layer(
             of_layer.get(layer, counted[:0]),
             by_text.get(layer, _NOTHING).droplevel("layer"),
             every[layer],
-            n_claims or pairs.n_could_end,
+            n_claims or max(pairs.n_could_end, 1),
             pairs.unmatched,
         )
         for layer, part in cells.groupby("layer")

@@ -32,6 +32,7 @@ from secondary_sinks.statistics.decisions import (
     too_few,
 )
 from secondary_sinks.statistics.descriptive import (
+    MOST_TEXTS,
     effective_texts,
     jackknife,
     mean_and_percentiles,
@@ -66,6 +67,7 @@ __all__ = [
     "HALF",
     "MIN_IN_TEXT",
     "MIN_SINKS",
+    "MOST_TEXTS",
     "PERMUTATIONS",
     "SHARE",
     "Interval",

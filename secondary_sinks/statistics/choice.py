@@ -13,9 +13,12 @@ together. Two fair coins in each of six texts, the better one chosen on the othe
 succeed more often than 2^-6 (tests/statistics/test_choice.py counts all outcomes).
 """
 
+import math
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from secondary_sinks.errors import MeasureError
 
 Choice = TypeVar("Choice", bound=Hashable)
 
@@ -26,15 +29,33 @@ def chosen_before(
     """For each text, which of the choices `able` in it scored most in the texts before it.
 
     Scores are added up over texts; one that was not tried before has 0. Of equal ones the first is
-    taken, which is the rule for the first text. Each text must have a choice.
+    taken, which is the rule for the first text. Raises `MeasureError` for a text without a choice,
+    and for a score that is no finite number: leave out what was not tried.
 
     >>> chosen_before([{"a": 1, "b": 0}, {"b": 3}, {}], [["b", "a"], ["b", "a"], ["b", "a"]])
     ['b', 'a', 'b']
     """
     total: Counter[Choice] = Counter()
     chosen = []
-    for own, possible in zip(scores, able, strict=True):
+    if len(scores) != len(able):
+        raise MeasureError(
+            f"got the scores of {len(scores)} texts and the choices of {len(able)}",
+            "expected both for each text",
+        )
+    for number, (own, possible) in enumerate(zip(scores, able, strict=True)):
+        _check(number, own, possible)
         chosen.append(max(possible, key=lambda one: total[one]))
         for one, score in own.items():
             total[one] += score  # type: ignore[assignment]
     return chosen
+
+
+def _check(number: int, own: Mapping[Any, float | int], possible: Sequence[Any]) -> None:
+    if not len(possible):
+        raise MeasureError(f"text {number} has no choice", "expected one or more: leave it out")
+    for one, score in own.items():
+        if not math.isfinite(score):
+            raise MeasureError(
+                f"the score of {one!r} in text {number} is {score}",
+                "expected a finite number: leave out what was not tried",
+            )

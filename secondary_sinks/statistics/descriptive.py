@@ -15,6 +15,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
+from secondary_sinks.errors import MeasureError
+from secondary_sinks.numbers import whole_number
+from secondary_sinks.statistics.given import paired_numbers
 from secondary_sinks.statistics.over_texts import (
     CONFIDENCE,
     Interval,
@@ -22,6 +25,9 @@ from secondary_sinks.statistics.over_texts import (
     text_means,
     text_sums,
 )
+
+MOST_TEXTS = 10_000_000
+"""More texts than anyone counts over; resampling them would take hours."""
 
 
 def mean_over_texts(values: ArrayLike, texts: Sequence[str]) -> Interval:
@@ -60,7 +66,13 @@ def total_over_texts(counts: ArrayLike, n_texts: int) -> Interval:
     >>> found.value, round(found.low, 2), round(found.high, 2)
     (3.0, 0.0, 9.09)
     """
-    given = np.asarray(counts, dtype=float)
+    (given,) = paired_numbers(counts=counts)
+    n_texts = whole_number("n_texts", n_texts, MeasureError, 0)
+    if not len(given) <= n_texts <= MOST_TEXTS:
+        raise MeasureError(
+            f"n_texts is {n_texts} for the counts of {len(given)} texts",
+            f"expected the number of all texts, at most {MOST_TEXTS}",
+        )
     by_text = np.concatenate([given, np.zeros(n_texts - len(given))])
     reach = n_texts * half_width(by_text)
     found = _approximate(float(by_text.sum()), reach, n=n_texts, n_texts=n_texts)

@@ -23,6 +23,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, special
 
+from secondary_sinks.errors import MeasureError
+from secondary_sinks.numbers import whole_number
+from secondary_sinks.statistics.given import (
+    check_bounds,
+    names_of_texts,
+    paired_numbers,
+    within,
+)
+
 CONFIDENCE = 0.95
 SHARE, DIFFERENCE = (0.0, 1.0), (-1.0, 1.0)
 """Bounds of a share of sinks, and of the difference between two shares."""
@@ -54,7 +63,7 @@ def tail_probability(n_claims: int) -> float:
     >>> round(tail_probability(1), 4), round(tail_probability(10), 4)
     (0.025, 0.0025)
     """
-    return (1 - CONFIDENCE) / 2 / max(n_claims, 1)
+    return (1 - CONFIDENCE) / 2 / whole_number("n_claims", n_claims, MeasureError, 1)
 
 
 def min_texts(n_claims: int = 1) -> int:
@@ -79,14 +88,17 @@ def share_over_texts(
 
     `texts` names the text of each value. Each end lies on the wrong side of the expected mean with
     a probability of at most 2.5 % / `n_claims`, for any number of texts and any dependence within a
-    text. NaN values are left out. With fewer than two texts the interval is NaN.
+    text. NaN values are left out. With fewer than two texts the interval is NaN. Raises
+    `MeasureError` for values beyond the bounds, for which there is no such interval.
     Source: Bentkus 2004 (doi 10.1214/009117904000000360).
     """
-    means, n = text_means(values, texts)
-    low = high = math.nan
+    least, most = check_bounds(bounds)
+    numbers = within("a value", np.asarray(values, dtype=float), least, most)
+    means, n = text_means(numbers, texts)
+    low, high, tail = math.nan, math.nan, tail_probability(n_claims)
     if len(means) >= 2:
-        least, width = bounds[0], bounds[1] - bounds[0]
-        total, tail = float(((means - least) / width).sum()), tail_probability(n_claims)
+        width = most - least
+        total = float(((means - least) / width).sum())
         low = least + width * _smallest_mean(total, len(means), tail)
         high = least + width * (1 - _smallest_mean(len(means) - total, len(means), tail))
     value = float(means.mean()) if len(means) else math.nan
@@ -104,7 +116,12 @@ def paired_share_over_texts(
     the pairs. A value below one half may be due to the controls; `Interval.cases` tells, which is
     the share of the same cases alone. Pairs with NaN are left out.
     """
-    alone, at_control = np.asarray(case, dtype=float), np.asarray(control, dtype=float)
+    alone, at_control = (
+        within(f"a {name}", numbers, *SHARE)
+        for name, numbers in zip(
+            ("case", "control"), paired_numbers(case=case, control=control), strict=True
+        )
+    )
     paired = share_over_texts(alone * (1 - at_control), texts, n_claims=n_claims)
     known = np.where(np.isnan(at_control), np.nan, alone)
     return replace(paired, cases=share_over_texts(known, texts, n_claims=n_claims))
@@ -138,10 +155,13 @@ def text_means(values: ArrayLike, texts: Sequence[str]) -> tuple[Values, int]:
 
 
 def text_sums(values: ArrayLike, texts: Sequence[str]) -> tuple[Values, NDArray[np.int64]]:
-    """Sum and number of values by text, ordered by the texts' names; NaN values are left out."""
-    numbers = np.asarray(values, dtype=float)
+    """Sum and number of values by text, ordered by the texts' names; NaN values are left out.
+
+    Raises `MeasureError` unless each value has the name of its text.
+    """
+    (numbers,) = paired_numbers(values=values)
     known = ~np.isnan(numbers)
-    names = np.asarray(texts, dtype=object)[known].astype(str)
+    names = np.asarray(names_of_texts(texts, len(numbers)), dtype=str)[known]
     rows = np.unique(names, return_inverse=True)[1]
     return np.bincount(rows, numbers[known]).astype(np.float64), np.bincount(rows)
 

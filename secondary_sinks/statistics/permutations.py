@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
+from secondary_sinks.errors import MeasureError
+from secondary_sinks.statistics.given import paired_numbers, within
 from secondary_sinks.statistics.over_texts import Interval, Values, median_over_texts
 
 PERMUTATIONS = 9_999
@@ -26,10 +28,15 @@ ROUNDING = 1e-9
 def rank_correlation(doses: ArrayLike, responses: ArrayLike) -> float:
     """Spearman's rank correlation, in [-1, 1]; 0 where all responses are the same.
 
+    NaN without numbers, or with a missing one. Raises `MeasureError` for lists of other lengths.
+
     >>> rank_correlation([1, 2, 3], [0, 5, 7]), rank_correlation([1, 2, 3], [4, 4, 4])
     (1.0, 0.0)
     """
-    dose_ranks, response_ranks = (_ranks(values) for values in (doses, responses))
+    numbers = paired_numbers(doses=doses, responses=responses)
+    if not len(numbers[0]):
+        return math.nan
+    dose_ranks, response_ranks = (_ranks(values) for values in numbers)
     if np.ptp(response_ranks) == 0:
         return 0.0
     return float(np.clip(np.corrcoef(dose_ranks, response_ranks)[0, 1], -1.0, 1.0))
@@ -48,11 +55,14 @@ def page_trend_test(responses: Values, seed: int = 0) -> float:
     `responses` is `[text, dose]`, with doses in ascending order. The statistic is the sum over
     texts of the rank correlation of dose and response, ties included. Null hypothesis: the doses of
     each text are exchangeable. One-sided, by `PERMUTATIONS` permutations within texts. NaN without
-    a text.
+    a text, or with a missing response.
     Source: Page 1963 (doi 10.1080/01621459.1963.10500843).
     """
-    if not len(responses):
+    responses = np.asarray(responses, dtype=float)
+    if not len(responses) or bool(np.isnan(responses).any()):
         return math.nan
+    if responses.ndim != 2:
+        raise MeasureError(f"responses have shape {list(responses.shape)}", "expected [text, dose]")
     ranks = _ranks(responses, axis=1)
     centred = ranks - ranks.mean(1, keepdims=True)
     length = np.sqrt((centred**2).sum(1, keepdims=True))
@@ -98,7 +108,12 @@ def partial_correlation_within_texts(
     text (each stratum of it), the values of `x` are exchangeable. Left out are texts (strata) with
     fewer than `MIN_IN_TEXT` sinks, and those in which `x` or `y` does not vary.
     """
-    columns = np.array([x, y, given], dtype=float)
+    columns = np.stack(paired_numbers(x=x, y=y, given=given))
+    for name, one in (("texts", texts), ("strata", strata)):
+        if one is not None and len(one) != columns.shape[1]:
+            raise MeasureError(
+                f"got {len(one)} {name} of {columns.shape[1]} sinks", "expected one of each sink"
+            )
     groups = list(zip(texts, [None] * len(texts) if strata is None else strata, strict=True))
     generator = torch.Generator().manual_seed(seed)
     by_group: dict[tuple[str, object], Values] = {}
@@ -149,11 +164,13 @@ def _observed_and_permuted(part: Values, permutations: int, generator: torch.Gen
 def holm(p_values: Sequence[float]) -> list[float]:
     """p-values corrected for their number; NaN stays NaN and is not counted.
 
+    Raises `MeasureError` for what is no probability.
     Source: Holm 1979, Scandinavian Journal of Statistics 6, 65.
 
     >>> holm([0.01, 0.04, 0.03])
     [0.03, 0.06, 0.06]
     """
+    within("a p-value", np.asarray(p_values, dtype=float), 0.0, 1.0)
     tested = sorted((p, index) for index, p in enumerate(p_values) if not math.isnan(p))
     adjusted, largest = [math.nan] * len(p_values), 0.0
     for rank, (p, index) in enumerate(tested):

@@ -2,14 +2,80 @@
 
 from collections.abc import Sequence
 from itertools import accumulate
+from typing import Any
 
 from secondary_sinks.errors import PlantError
+from secondary_sinks.memory import free_bytes, gigabytes
+from secondary_sinks.numbers import finite_number, whole_number
 from secondary_sinks.testing.plant_spec import PRIMARY, STRONG, WEAK, Plant
+
+MOST_LAYERS = 1_000
+"""More layers than any model has; each takes time to make."""
+
+
+def check_options(
+    *, n_layers: Any, n_pos: Any, n_kv_heads: Any, n_heads: int, anisotropy: Any, seed: Any
+) -> None:
+    """Raise `PlantError` for sizes that no planted model can have, before it is made."""
+    whole_number("n_pos", n_pos, PlantError, 1)
+    if whole_number("n_layers", n_layers, PlantError, 1) > MOST_LAYERS:
+        raise PlantError(f"n_layers is {n_layers}", f"expected at most {MOST_LAYERS}")
+    if n_kv_heads is not None and n_heads % whole_number("n_kv_heads", n_kv_heads, PlantError, 1):
+        raise PlantError(f"n_kv_heads is {n_kv_heads}", f"expected a divisor of {n_heads} heads")
+    finite_number("anisotropy", anisotropy, PlantError, 0)
+    if whole_number("seed", seed, PlantError, 0) >= 1 << 32:
+        raise PlantError(f"seed is {seed}", "expected a number below 2^32")
+    _check_memory(n_layers, n_pos, n_heads)
+
+
+def check_flags(**flags: Any) -> None:
+    """Raise `PlantError` for an option that is neither True nor False."""
+    for name, value in flags.items():
+        if not isinstance(value, bool):
+            raise PlantError(f"{name} is {value!r:.60}", "expected True or False")
+
+
+def _check_memory(n_layers: int, n_pos: int, n_heads: int) -> None:
+    """Each layer keeps a mask [query, key] of bytes, and one layer at a time has float scores."""
+    needed, free = n_pos**2 * (n_layers + 12 * n_heads), free_bytes()
+    if free is not None and needed > free:
+        raise PlantError(
+            f"{n_layers} layers of {n_pos} positions need {gigabytes(needed)}",
+            f"expected at most the free memory ({gigabytes(free)}): give fewer positions",
+        )
+
+
+def _check_values(one: Any) -> None:
+    """Numbers are whole or finite, flags are True or False, and no layer is named twice."""
+    if not isinstance(one, Plant):
+        raise PlantError(f"got {one!r:.60} among the plants", "expected a Plant")
+    whole = {"pos": one.pos, "dies": one.dies, "identity": one.identity, "source": one.source}
+    for name, value in whole.items():
+        if name == "pos" or value is not None:
+            whole_number(name, value, PlantError)
+    for name in ("strength", "trigger_score", "content", "value"):
+        finite_number(name, getattr(one, name), PlantError)
+    for name in ("forming", "trigger", "read_by"):
+        _check_numbers(name, getattr(one, name))
+    check_flags(
+        chain=one.chain, sideways=one.sideways, attended=one.attended is None or one.attended
+    )
+
+
+def _check_numbers(name: str, numbers: Any) -> None:
+    if numbers is None and name == "read_by":
+        return
+    if isinstance(numbers, str) or not isinstance(numbers, Sequence):
+        raise PlantError(f"{name} is {numbers!r:.60}", "expected a tuple of whole numbers")
+    distinct = {whole_number(f"a number in {name}", one, PlantError) for one in numbers}
+    if len(distinct) < len(numbers):
+        raise PlantError(f"{name} is {numbers}", "expected each number once")
 
 
 def check_plants(plants: Sequence[Plant], n_layers: int, n_pos: int, n_heads: int) -> None:
     """Raise `PlantError` for a plant that is impossible or has no clear truth."""
     for one in plants:
+        _check_values(one)
         if not 0 <= one.pos < n_pos:
             raise PlantError(f"position {one.pos} is out of range", f"expected 0 to {n_pos - 1}")
         _check_layers(one, n_layers)

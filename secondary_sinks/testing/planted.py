@@ -21,7 +21,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from secondary_sinks.errors import PlantError
-from secondary_sinks.testing.plant_checks import check_plants
+from secondary_sinks.numbers import whole_number
+from secondary_sinks.testing.plant_checks import check_flags, check_options, check_plants
 from secondary_sinks.testing.plant_layout import D_HEAD, N_HEADS, N_ORDINARY, Layout
 from secondary_sinks.testing.plant_spec import ExpectedSink, Plant, expected_sinks
 from secondary_sinks.testing.plant_weights import (
@@ -80,6 +81,16 @@ def plant(
     >>> [(sink.pos, sink.kind, sink.l_start) for sink in planted.expected_sinks()]
     [(0, 'primary', 1), (20, 'secondary', 3)]
     """
+    check_options(
+        n_layers=n_layers,
+        n_pos=n_pos,
+        n_kv_heads=n_kv_heads,
+        n_heads=N_HEADS,
+        anisotropy=anisotropy,
+        seed=seed,
+    )
+    check_flags(gated=gated, content_queries=content_queries, by_marks=by_marks)
+    twins = int(twins) if isinstance(twins, bool) else whole_number("twins", twins, PlantError, 0)
     check_plants(plants, n_layers, n_pos, N_HEADS)
     if positions not in ("learned", "rotary"):
         raise PlantError(f"positions are 'learned' or 'rotary'; got {positions!r}")
@@ -92,7 +103,7 @@ def plant(
     layout = Layout(plants, anisotropy, seed)
     model = _empty_model(layout, n_layers, n_pos, n_kv_heads, gated, positions, seed)
     with torch.no_grad():
-        tokens = layout.tokens(n_pos, int(twins) if positions == "learned" else 0)
+        tokens = layout.tokens(n_pos, min(twins, n_pos) if positions == "learned" else 0)
         set_embeddings(model, layout, tokens)
         residual = model(tokens[None], stop_at_layer=0)
         for layer, block in enumerate(model.blocks):

@@ -1,5 +1,6 @@
 """`Thresholds`: the limits of the criteria for sinks."""
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
@@ -7,8 +8,12 @@ from typing import Any
 from secondary_sinks.errors import DetectionError, expected_one_of
 from secondary_sinks.numbers import finite_number, whole_number
 
-COSINES = ("aligned",)
-"""Limits of signed cosines: at -1 every token passes the test."""
+LEAST = {"aligned": -1, "paper_first": 1}
+"""Smallest limits where it is not 0: at -1 every token passes the test of a signed cosine."""
+MOST = {"aligned": 1, "paper_aligned": 1, "primary_like": 1, "persists": 1_000}
+"""Largest limits: above that of a cosine or share no token passes; no model has more layers."""
+MOST_COUNTED = 1_000_000
+"""Largest limit where things are counted: more queries than any text has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +26,7 @@ class Thresholds:
     typical token as the median token; an attended token gets twice its even share of attention.
     Those of the paper criterion (`paper_...`) are its authors', and have no other use. Raises
     `DetectionError` for a limit that is not a finite number of at least 0 (-1 for a signed cosine),
-    or not a whole number where things are counted.
+    for a cosine or share above 1, or for what is not a whole number where things are counted.
     """
 
     aligned: float = 0.9
@@ -58,9 +63,11 @@ class Thresholds:
         for item in fields(self):
             whole = isinstance(item.default, int)
             check: Callable[..., int | float] = whole_number if whole else finite_number
-            least = -1 if item.name in COSINES else 0
-            given = getattr(self, item.name)
-            value = check(f"threshold {item.name!r}", given, DetectionError, least)
+            least, name = LEAST.get(item.name, 0), f"threshold {item.name!r}"
+            value = check(name, getattr(self, item.name), DetectionError, least)
+            most = MOST.get(item.name, MOST_COUNTED if whole else math.inf)
+            if value > most:
+                raise DetectionError(f"{name} is {value}", f"expected a number of at most {most:,}")
             object.__setattr__(self, item.name, value)
 
     def but(self, **limits: float) -> "Thresholds":

@@ -156,6 +156,12 @@ def test_another_trace_of_the_same_tokens_is_refused_and_not_left_out():
         {"persists": 2.5},
         {"persists": True},
         {"min_queries": "a"},
+        {"min_queries": 10**30},
+        {"persists": 10**6},
+        {"aligned": 2},
+        {"paper_aligned": 1.5},
+        {"primary_like": 1.1},
+        {"paper_first": 0},
     ],
 )
 def test_a_threshold_is_a_number_that_can_be_reached(wrong):

@@ -1,5 +1,6 @@
 """Why is this token (not) a sink? Every test by itself; and what thresholds do to the counts."""
 
+import inspect
 from dataclasses import replace
 from itertools import pairwise
 
@@ -95,10 +96,17 @@ def test_one_row_per_layer_and_chosen_position(trace):
     np.testing.assert_array_equal(frame[frame["pos"] == 20]["alignment_centred"].to_numpy(), at)
 
 
-@pytest.mark.parametrize("pos", [-1, 64, "the"])
+@pytest.mark.parametrize("pos", [-1, 64, "the", True])
 def test_a_position_outside_the_text_is_refused(trace, pos):
     with pytest.raises(DetectionError, match=f"positions 0 to 63, got {pos!r}; trace.token_str"):
-        explain(trace, pos)
+        inspect.unwrap(explain)(trace, pos)
+
+
+def test_only_a_trace_and_thresholds_are_explained(trace):
+    with pytest.raises(DetectionError, match="got a list; expected the Trace of one text"):
+        inspect.unwrap(explain)([trace], 3)
+    with pytest.raises(DetectionError, match=r"thresholds is \{\}; expected Thresholds"):
+        inspect.unwrap(explain)(trace, 3, {})
 
 
 GRID = {"aligned": (0.2, 0.9, 0.999), "outlying": (1.0, 3.0, 9.0), "attended": (0.5, 2.0, 8.0)}
@@ -140,11 +148,18 @@ def test_a_sweep_of_the_paper_criterion(trace):
 
 
 @pytest.mark.parametrize(
-    ("grid", "named"), [({"algned": (1.0,)}, "'algned'"), ({"aligned": ()}, "'aligned'")]
+    ("grid", "named"),
+    [
+        ({"algned": (1.0,)}, "'algned'"),
+        ({"aligned": ()}, "'aligned'"),
+        ({"aligned": (0.5, 0.5)}, "list of threshold 'aligned' has 0.5 twice"),
+        ({"aligned": 0.5}, "threshold 'aligned' is 0.5; expected a list"),
+        ({"aligned": "0.5"}, "threshold 'aligned' is '0.5'; expected a list"),
+    ],
 )
 def test_a_bad_grid_is_refused(trace, grid, named):
     with pytest.raises(DetectionError, match=named):
-        threshold_sweep(trace, grid)
+        inspect.unwrap(threshold_sweep)(trace, grid)
 
 
 def test_thresholds_are_one_frozen_config():

@@ -1,5 +1,6 @@
 """Levels with counts, intervals that hold, and stability under resampling of texts."""
 
+import inspect
 import math
 
 import numpy as np
@@ -107,6 +108,23 @@ def test_no_sinks():
 def test_fewer_texts_than_have_sinks_are_refused(three):
     with pytest.raises(DetectionError, match="n_texts is 3"):
         find_levels(three, n_texts=3)
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"n_texts": 2.5}, "n_texts is 2.5"),
+        ({"n_texts": True}, "n_texts is True"),
+        ({"n_texts": "3"}, "n_texts is '3'"),
+        ({"n_texts": 10**12}, "at most 10,000,000"),
+        ({"resamples": 2.5}, "resamples is 2.5"),
+        ({"resamples": -1}, "resamples is -1"),
+        ({"generator": 3}, "generator is 3; expected a torch.Generator"),
+    ],
+)
+def test_levels_of_other_numbers_are_refused(three, options, match):
+    with pytest.raises(DetectionError, match=match):
+        inspect.unwrap(find_levels)(three, **options)
 
 
 def test_a_table_survives_its_frame(three):

@@ -313,5 +313,5 @@ def test_windows_are_as_many_as_layers_and_each_layer_counts_once(plain, given):
 
 
 def test_a_direction_of_another_width_is_refused_and_not_repeated():
-    with pytest.raises(MeasureError, match="width 4 and a direction of 1; expected one width"):
+    with pytest.raises(MeasureError, match="axis d is 1, but that of vectors is 4"):
         inspect.unwrap(measures.alignment)(torch.ones(8, 4), torch.ones(1))

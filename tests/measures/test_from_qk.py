@@ -117,10 +117,10 @@ def test_the_mean_over_heads_is_the_attention_mass():
 @pytest.mark.parametrize(
     ("n_heads", "options", "match"),
     [
-        (5, {}, "5 on 2"),
+        (5, {}, "5 heads on 2"),
         (6, {"offset": 3}, "positions 0 to 11"),
         (6, {"soft_cap": 0.0}, "above 0"),
-        (6, {"window": 0}, "window=0"),
+        (6, {"window": 0}, "window is 0"),
     ],
 )
 def test_what_does_not_fit_is_refused(n_heads, options, match):

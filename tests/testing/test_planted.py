@@ -1,5 +1,7 @@
 """Planted models do what was asked, and nothing else, whatever detection makes of it."""
 
+import inspect
+import math
 import random
 
 import pytest
@@ -7,6 +9,7 @@ import torch
 
 from secondary_sinks import observe
 from secondary_sinks.errors import PlantError
+from secondary_sinks.testing.plant_checks import check_plants
 from secondary_sinks.testing.plant_layout import MARK
 from secondary_sinks.testing.plant_spec import Plant, Writer
 from secondary_sinks.testing.planted import plant
@@ -282,6 +285,50 @@ def replace_dies(one, dies):
 def test_plants_that_cannot_be_or_have_no_clear_truth_are_refused(one, match):
     with pytest.raises(PlantError, match=match):
         plant([PRIMARY, one])
+
+
+@pytest.mark.parametrize(
+    ("values", "match"),
+    [
+        ({"strength": math.nan}, "strength is nan"),
+        ({"strength": True}, "strength is True"),
+        ({"content": math.inf}, "content is inf"),
+        ({"pos": 9.0}, "pos is 9.0"),
+        ({"pos": True}, "pos is True"),
+        ({"forming": (1, 1)}, r"forming is \(1, 1\); expected each number once"),
+        ({"forming": (True,)}, "a number in forming is True"),
+        ({"forming": 3}, "forming is 3; expected a tuple"),
+        ({"read_by": (0, 0)}, "read_by is"),
+        ({"dies": 5.5}, "dies is 5.5"),
+        ({"chain": "no"}, "chain is 'no'; expected True or False"),
+        ({"attended": 1}, "attended is 1; expected True or False"),
+    ],
+)
+def test_values_that_no_plant_has_are_refused(values, match):
+    one = inspect.unwrap(Plant)(**({"pos": 9, "forming": (2,)} | values))
+    with pytest.raises(PlantError, match=match):
+        check_plants([PRIMARY, one], n_layers=8, n_pos=64, n_heads=4)
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"twins": -1}, "twins is -1"),
+        ({"anisotropy": math.nan}, "anisotropy is nan"),
+        ({"anisotropy": -1.0}, "anisotropy is -1.0"),
+        ({"seed": -1}, "seed is -1"),
+        ({"seed": 1 << 32}, "below 2\\^32"),
+        ({"n_kv_heads": 3}, "n_kv_heads is 3; expected a divisor of 4 heads"),
+        ({"n_kv_heads": 0}, "n_kv_heads is 0"),
+        ({"n_pos": True}, "n_pos is True"),
+        ({"n_pos": 10**9}, "8 layers of 1000000000 positions need .* free memory"),
+        ({"n_layers": 10**5}, "n_layers is 100000; expected at most 1000"),
+        ({"gated": "no"}, "gated is 'no'; expected True or False"),
+    ],
+)
+def test_options_that_no_planted_model_has_are_refused_before_work_starts(options, match):
+    with pytest.raises(PlantError, match=match):
+        inspect.unwrap(plant)([PRIMARY], **options)
 
 
 def test_a_trigger_allows_one_source_only():
