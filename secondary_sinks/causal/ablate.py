@@ -24,6 +24,7 @@ from secondary_sinks.observation.layers import check_trace
 from secondary_sinks.progress import Progress, part_of, shows_progress
 from secondary_sinks.types import Edit, Effect, Effects, SinkTable, Thresholds, Trace, as_traces
 from secondary_sinks.types.lists import one_or_more, refuse_twice
+from secondary_sinks.types.own_sinks import check_is_sinks
 
 
 @shows_progress
@@ -59,6 +60,7 @@ def ablate(
     chosen = None if layers is None else one_or_more(layers)
     refuse_twice("layers", chosen or (), EditError)
     whole_number("ordinary", ordinary, EditError, 0)
+    check_is_sinks(sinks)
     texts = as_traces(traces)
     for trace in texts:
         check_trace(model, trace)
