@@ -32,6 +32,30 @@ def whole_number(
     return number
 
 
+def real_number(name: str, value: Any, error: type[SinkError], words: str = "a number") -> float:
+    """A real number of any library, alone or in an array without axes, as the same `float`.
+
+    It need not be finite. Raises `error` for anything else: words, lists, complex numbers, True and
+    False, and numbers that no `float` equals, such as 2**53 + 1. `words` describes the valid ones.
+
+    >>> real_number("value", 3, SinkError)
+    3.0
+    >>> real_number("value", 2**53 + 1, SinkError)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    secondary_sinks.errors.SinkError: value is 9007...; expected a number that a float holds exactly
+    """
+    plain = value.item() if getattr(value, "ndim", None) == 0 else value
+    if not isinstance(plain, Real) or isinstance(plain, bool):
+        raise error(f"{name} is {value!r:.60}", f"expected {words}")
+    try:
+        number = float(plain)
+    except OverflowError:
+        number = math.inf
+    if number != plain and not math.isnan(number):
+        raise error(f"{name} is {value!r:.60}", f"expected {words} that a float holds exactly")
+    return number
+
+
 def finite_number(
     name: str,
     value: Any,

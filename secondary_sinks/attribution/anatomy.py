@@ -17,6 +17,7 @@ from secondary_sinks.observation.activations import ActivationCollector
 from secondary_sinks.observation.layers import check_same_states, check_trace
 from secondary_sinks.types import MlpAnatomy, MlpStage, Sink, SinkTable, Trace
 from secondary_sinks.types.controls import Control, last_judged, match_controls
+from secondary_sinks.types.own_sinks import sinks_of
 
 GATED_STAGES = ("input", "gate", "up", "act", "act*up", "down")
 PLAIN_STAGES = ("input", "up", "act", "down")
@@ -81,7 +82,7 @@ def mlp_anatomy(
 
 def _members(trace: Trace, sinks: SinkTable, layer: int | None) -> list[_Member]:
     """Sinks, each followed by its control."""
-    own = [sink for sink in sinks.sinks if sink.text_id == trace.text_id]
+    own = sinks_of(trace, sinks).sinks
     targets = [sink for sink in own if sink.kind != "primary"]
     controls = {control.sink_pos: control for control in _controls(trace, sinks, own, targets)}
     members = []

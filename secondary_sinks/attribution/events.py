@@ -6,6 +6,7 @@ from torch import Tensor
 
 from secondary_sinks.detection import joint_tests
 from secondary_sinks.types import FormationEvent, Sink, SinkTable, Trace
+from secondary_sinks.types.own_sinks import sinks_of
 
 TESTS = ("aligned", "outlying", "attended", "primary")
 
@@ -14,8 +15,7 @@ def events_of(trace: Trace, sinks: SinkTable) -> tuple[FormationEvent, ...]:
     """The creation of each sink of the trace's text, and its death where it has one."""
     return tuple(
         _event(trace, sinks, sink, event)
-        for sink in sinks.sinks
-        if sink.text_id == trace.text_id
+        for sink in sinks_of(trace, sinks).sinks
         for event in ("creation", "death")
         if event == "creation" or sink.l_end + 1 < len(trace.norm)
     )

@@ -17,13 +17,14 @@ from secondary_sinks.causal.outcome import (
 from secondary_sinks.causal.replay import replay
 from secondary_sinks.causal.replayed import Replay
 from secondary_sinks.detection import shared_lengths
-from secondary_sinks.errors import EditError
+from secondary_sinks.errors import EditError, TraceError
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.numbers import whole_number
 from secondary_sinks.observation.layers import check_trace
 from secondary_sinks.progress import Progress, part_of, shows_progress
 from secondary_sinks.types import Edit, Effect, Effects, SinkTable, Thresholds, Trace, as_traces
-from secondary_sinks.types.lists import one_or_more, refuse_twice
+from secondary_sinks.types.lists import one_or_more, refuse_empty, refuse_twice
+from secondary_sinks.types.own_sinks import check_is_sinks
 
 
 @shows_progress
@@ -51,15 +52,14 @@ def ablate(
     the prediction at the token, is then NaN.
 
     Raises `EditError` for unknown edits or layers, for an edit or a layer that is given twice and
-    for a negative number of controls, `TraceError` for a trace of another model.
+    for a negative number of controls, `TraceError` for no trace, or one of another
+    model or text than its sinks.
     """
-    labels = [edit] if isinstance(edit, str) else list(edit)
-    meant = [Edit.of_label(label, pos=0, layer=0) for label in labels]
-    refuse_twice("edit", labels, EditError, meant)
-    chosen = None if layers is None else one_or_more(layers)
-    refuse_twice("layers", chosen or (), EditError)
+    labels, chosen = _labels(edit), _layers(layers)
     whole_number("ordinary", ordinary, EditError, 0)
     texts = as_traces(traces)
+    refuse_empty("the list of traces", texts, TraceError)
+    check_is_sinks(sinks)
     for trace in texts:
         check_trace(model, trace)
     given: dict[str, Any] = {"layers": chosen, "ordinary": ordinary, "kl": kl}
@@ -69,6 +69,26 @@ def ablate(
         _of_text(model, trace, sinks, labels, part, begin=begin, **given)
         for trace, part, begin in zip(texts, parts, begins, strict=True)
     )
+
+
+def _labels(edit: Any) -> list[str]:
+    """The labels of one edit or several. Raises `EditError` for anything else, none or doubles."""
+    several = isinstance(edit, Iterable) and not isinstance(edit, str)
+    labels = list(edit) if several else [edit]
+    refuse_empty("edit", labels, EditError, "at least one label, such as 'zero'")
+    meant = [Edit.of_label(label, pos=0, layer=0) for label in labels]
+    refuse_twice("edit", labels, EditError, meant)
+    return labels
+
+
+def _layers(layers: Any) -> tuple[int, ...] | None:
+    """The layers, or None for all. Raises `EditError` for anything else, none or doubles."""
+    if layers is None:
+        return None
+    chosen = one_or_more(layers)
+    refuse_empty("layers", chosen, EditError, "at least one, or None for all")
+    refuse_twice("layers", chosen, EditError)
+    return chosen
 
 
 def _of_text(

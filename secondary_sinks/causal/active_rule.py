@@ -155,15 +155,15 @@ class ActiveRule:
     def _cosine(self, written: Float[Tensor, "pos d_model"]) -> Float[Tensor, "pos"]:
         if self._direction is None:
             own = self.rule.direction
-            self._direction = written[0] if own is None else torch.tensor(own).to(written.device)
-            if not bool(self._direction.any()):
+            towards = written[0] if own is None else torch.tensor(own, dtype=torch.float64)
+            if not bool(towards.any()):
                 raise EditError(
                     f"the MLP of layer {self.rule.layer} writes zero at the first token, which has "
                     "no direction",
                     "give the rule a direction=",
                 )
-        lengths = written.norm(dim=-1) * self._direction.norm()
-        return (written @ self._direction / lengths).cpu().clamp(-1, 1)
+            self._direction = _of_length_one(towards).to(written.device)
+        return (written @ self._direction / written.norm(dim=-1)).cpu().clamp(-1, 1)
 
     def _choose(self, cosine: Float[Tensor, "pos"]) -> Bool[Tensor, "pos"]:
         """The tokens to edit among those that come next."""
@@ -196,8 +196,19 @@ def _max(*numbers: float) -> float:
     return max((one for one in numbers if not math.isnan(one)), default=math.nan)
 
 
-def check_rule(model: HookedModel, rule: Rule) -> None:
-    """Raise `EditError` for a rule that is impossible in this model."""
+def _of_length_one(towards: Float[Tensor, "d_model"]) -> Float[Tensor, "d_model"]:
+    """The direction of a vector of any length, even one whose square no float holds."""
+    exact = towards.detach().cpu().double()
+    scaled = exact / exact.abs().max()
+    return (scaled / scaled.norm()).float()
+
+
+def check_rule(model: HookedModel, rule: Any) -> None:
+    """Raise `EditError` for a rule that is impossible in this model, and for anything else."""
+    if not isinstance(rule, Rule):
+        raise EditError(
+            f"expected a Rule, got {type(rule).__name__}", "expected like Rule(layer=5, value=0.0)"
+        )
     n_layers, d_model = int(model.cfg.n_layers), int(model.cfg.d_model)
     if rule.layer >= n_layers:
         raise EditError(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from jaxtyping import Bool
 from torch import Tensor
 
-from secondary_sinks.causal.donors import Means
+from secondary_sinks.causal.check import Means
 from secondary_sinks.causal.outcome import clean_sinks, edited_sinks, first, means_over
 from secondary_sinks.causal.recompute import recompute
 from secondary_sinks.causal.replay import replay

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from secondary_sinks.types import Sink, SinkTable, Trace
 from secondary_sinks.types.controls import Control, last_judged, match_controls, similar_tokens
+from secondary_sinks.types.own_sinks import sinks_of
 
 
 def controls_of(
@@ -40,7 +41,7 @@ def owners_of(trace: Trace, sinks: SinkTable, ordinary: int = 0, begin: int = 0)
 
     Primary and transient sinks are not edited. No control stands before `begin` (`controls_of`).
     """
-    own = sinks.of_text(trace.text_id)
+    own = sinks_of(trace, sinks)
     targets = [sink for sink in own if sink.kind not in ("primary", "transient")]
     by_pos = {sink.pos: sink for sink in targets}
     owners: Owners = {sink.pos: (sink, None) for sink in targets}
@@ -51,7 +52,7 @@ def owners_of(trace: Trace, sinks: SinkTable, ordinary: int = 0, begin: int = 0)
 
 def ever_sinks(trace: Trace, sinks: SinkTable) -> set[int]:
     """Positions that are a sink or primary at any layer, or stand in for the primary."""
-    own = {sink.pos for sink in sinks.of_text(trace.text_id)}
+    own = {sink.pos for sink in sinks_of(trace, sinks)}
     return own | {trace.primary, *trace.reference.tolist()}
 
 

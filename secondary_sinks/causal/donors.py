@@ -12,19 +12,16 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from secondary_sinks.causal.check import require_site
-from secondary_sinks.errors import EditError
+from secondary_sinks.causal.check import Means, Place, require_site
+from secondary_sinks.errors import EditError, TraceError
 from secondary_sinks.layerwise.protocol import Hook, HookedModel
 from secondary_sinks.measures.geometry import ORDINARY_NORM
 from secondary_sinks.observation.activations import ActivationCollector
-from secondary_sinks.observation.layers import check_same_states, iter_layers
-from secondary_sinks.types import Cell, Edit, Trace
+from secondary_sinks.observation.layers import check_same_states, check_trace, iter_layers
+from secondary_sinks.types import Cell, Edit, Trace, as_traces
 from secondary_sinks.types.edit_kinds import KINDS, Given
 from secondary_sinks.types.edit_sites import HEADS, OF_TOKEN, SITE_OF
-
-Place = tuple[str, int]
-"""(site, layer)."""
-Means = Mapping[Place, Float[Tensor, "*site"]]
+from secondary_sinks.types.lists import refuse_empty
 
 
 def ordinary(trace: Trace, layer: int) -> Bool[Tensor, "pos"]:
@@ -230,8 +227,15 @@ def reference_means(
     """Mean activation over the ordinary tokens of a reference corpus, by site and layer.
 
     For edits of kind "mean" with over="reference". `traces` are those of the texts of the corpus,
-    made with `model`. Raises `EditError` for sites of which there is no mean.
+    made with `model`. Raises `EditError` for sites of which there is no mean, `TraceError` for no
+    trace, or one of another model.
     """
+
+    texts = as_traces(traces)
+    refuse_empty("the list of traces", texts, TraceError, "those of a reference corpus")
+    refuse_empty("sites", sites, EditError, "at least one site, such as mlp_out")
+    for trace in texts:
+        check_trace(model, trace)
 
     def sites_at(layer: int) -> list[str]:
         return [site for site in sites if not (layer and SITE_OF[site].first)]
@@ -244,7 +248,7 @@ def reference_means(
         require_site(model, 0, site)
     sums: dict[Place, Tensor] = {}
     counts: dict[Place, int] = {}
-    for trace in traces:
+    for trace in texts:
         gathers: dict[int, ActivationCollector] = {}
 
         def hooks(  # type: ignore[no-untyped-def]

@@ -7,22 +7,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from secondary_sinks.causal.check import check_cells
+from secondary_sinks.causal.check import Means, by_id, check_cells, means_given, positions_in
 from secondary_sinks.causal.controls import ever_sinks
-from secondary_sinks.causal.donors import Means, token_twins
+from secondary_sinks.causal.donors import token_twins
 from secondary_sinks.causal.recompute import Passing, watched_of, waves_of
 from secondary_sinks.causal.recomputed import Table
 from secondary_sinks.causal.recorded import Recorded
-from secondary_sinks.errors import EditError
+from secondary_sinks.display import count
+from secondary_sinks.errors import EditError, reason
 from secondary_sinks.layerwise.begin import layerwise_forward
 from secondary_sinks.layerwise.interface import LayerwiseForward
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.layerwise.visibility import refuse_unreplayable
+from secondary_sinks.numbers import real_number
 from secondary_sinks.observation.layers import check_trace
 from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.types import Cell, Edit, SinkTable, Trace, as_cells
 from secondary_sinks.types.controls import last_judged, match_controls
+from secondary_sinks.types.lists import refuse_empty, refuse_twice
 from secondary_sinks.types.metric_sweep import MetricSweep
+from secondary_sinks.types.own_sinks import check_is_sinks
 
 
 @shows_progress
@@ -53,8 +57,10 @@ def sweep_metric(
     arguments, and errors, are those of `recompute`; `HookError` for names that cannot be recorded.
     """
     check_trace(model, trace)
+    if sinks is not None:
+        check_is_sinks(sinks)
     asked = as_cells(edits)
-    known, means = {other.text_id: other for other in others}, reference or {}
+    known, means = by_id(model, others), means_given(reference)
     check_cells(model, trace, asked, known, means)
     refuse_unreplayable(model)
     controls = _controls(trace, asked, sinks)
@@ -120,15 +126,21 @@ class _Sweep:
         return found
 
     def _value(self, logits: Tensor, cache: dict[str, Tensor]) -> float:
-        with torch.no_grad():
-            value = (
-                self.metric(logits.clone(), cache) if self.names else self.metric(logits.clone())
-            )
-        if not (
-            isinstance(value, int | float) or (isinstance(value, Tensor) and value.numel() == 1)
-        ):
-            raise EditError(f"the metric returned {value!r:.80}", "expected one number")
-        return float(value)
+        given = (logits.clone(), cache) if self.names else (logits.clone(),)
+        try:
+            with torch.no_grad():
+                value = self.metric(*given)
+        except IndexError as error:
+            if len(self.places) == len(self.trace.tokens):
+                raise
+            raise EditError(
+                f"the metric reads beyond its logits ({reason(error)})",
+                f"with at= they have {count(len(self.places), 'position')}, those of at= in order: "
+                "index them by that, or leave at= out",
+            ) from error
+        if isinstance(value, Tensor) and value.numel() == 1:
+            value = value.reshape(())
+        return real_number("what the metric returned", value, EditError, "one number")
 
 
 class _Logits:
@@ -158,13 +170,10 @@ def _places(at: int | Sequence[int] | None, n_pos: int) -> list[int]:
     """The positions whose logits are read; negative ones count from the end."""
     if at is None:
         return list(range(n_pos))
-    places = [at] if isinstance(at, int) else list(at)
-    for place in places:
-        if not -n_pos <= place < n_pos:
-            raise EditError(
-                f"position {place} in `at` is out of range", f"expected 0 to {n_pos - 1}"
-            )
-    return [place % n_pos for place in places]
+    places = positions_in("`at`", at, n_pos, back=True)
+    refuse_empty("`at`", places, EditError, "at least one position, or None for all")
+    refuse_twice("`at`", places, EditError)
+    return list(places)
 
 
 def _controls(

@@ -14,6 +14,7 @@ from secondary_sinks.detection.criteria import lasts_from, run_length
 from secondary_sinks.statistics import HALF
 from secondary_sinks.types import Edit, Sink, Thresholds, Trace
 from secondary_sinks.types.edit_sites import SITE_OF
+from secondary_sinks.types.own_sinks import check_is_of
 
 MEANS = ("alignment", "alignment_centred", "norm", "mass")
 LITTLE = 0.1
@@ -55,10 +56,12 @@ def still_drawing(
 ) -> Bool[Tensor, "cell sink"]:
     """Whether each watched sink draws at least half of what it draws in the clean run.
 
-    Attention beyond the expected, mean over the blocks that read the sink.
+    Attention beyond the expected, mean over the blocks that read the sink. Raises `TraceError` for
+    a sink of another text.
     """
     beyond, found = trace.mass - trace.mass_expected, []
     for sink in sinks:
+        check_is_of(trace, sink)
         blocks, column = readers(sink.layers, len(trace.mass)), result.column(sink.pos)
         edited = result.mass[blocks, :, column] - trace.mass_expected[blocks, sink.pos, None]
         found.append(edited.mean(0) >= HALF * beyond[blocks, sink.pos].mean())
@@ -111,6 +114,8 @@ def attention_drawn(trace: Trace, result: Replay, cell: int, sink: Sink) -> Draw
     beyond = trace.mass - trace.mass_expected
     edited = result.mass[blocks, cell] - trace.mass_expected[blocks, pos]
     here = sink.text_id == trace.text_id
+    if here:
+        check_is_of(trace, sink)
     return Drawn(
         clean=float(beyond[blocks, pos].mean()),
         edited=float(edited.mean()),

@@ -20,13 +20,12 @@ from torch import Tensor
 
 from secondary_sinks.causal.apply import EditedToken, LayerEdits, first_edits
 from secondary_sinks.causal.batches import in_batches
-from secondary_sinks.causal.check import check_cells
-from secondary_sinks.causal.donors import Donors, Means, resolve_donors
+from secondary_sinks.causal.check import Means, by_id, check_cells, means_given, positions_in
+from secondary_sinks.causal.donors import Donors, resolve_donors
 from secondary_sinks.causal.losses import losses
 from secondary_sinks.causal.recomputed import Recomputed, Table
 from secondary_sinks.causal.recorded import Recorded, Seen
-from secondary_sinks.causal.states import states_of
-from secondary_sinks.errors import EditError
+from secondary_sinks.causal.states import refuse_overflow, states_of
 from secondary_sinks.layerwise.begin import layerwise_forward
 from secondary_sinks.layerwise.protocol import Hook, HookedModel
 from secondary_sinks.layerwise.visibility import refuse_unreplayable
@@ -67,7 +66,7 @@ def recompute(
     """
     check_trace(model, trace)
     cells = as_cells(edits)
-    known, means = {other.text_id: other for other in others}, reference or {}
+    known, means = by_id(model, others), means_given(reference)
     check_cells(model, trace, cells, known, means)
     refuse_unreplayable(model)
     watched = watched_of(trace, cells, watch)
@@ -88,12 +87,9 @@ def watched_of(trace: Trace, cells: Sequence[Cell], watch: Sequence[int]) -> tup
     Of an edit of attention these are the key, and the query if there is one only: a result for each
     of all later queries would need memory that grows with the square of the text.
     """
-    n_pos = len(trace.tokens)
-    for pos in watch:
-        if not 0 <= pos < n_pos:
-            raise EditError(f"position {pos} is out of range", f"expected 0 to {n_pos - 1}")
+    asked = positions_in("watch", watch, len(trace.tokens))
     edited = {pos for cell in cells for edit in cell for pos in _measured(edit)}
-    return tuple(sorted(edited | set(watch) | set(trace.reference.tolist())))
+    return tuple(sorted(edited | set(asked) | set(trace.reference.tolist())))
 
 
 def _measured(edit: Edit) -> set[int]:
@@ -207,6 +203,8 @@ class Passing:
         hooks = [*edits.on_continuations(start), *self.recorded.hooks(view.layer, seen)]
         after = view.run.run_continuations(states, hooks, watch)
         changed = edits.changed
+        cells = [self.cells[number] for number in batch]
+        refuse_overflow(view.layer, cells, after.resid_post)
         for index, number in enumerate(batch):
             if number in self.beginning and index not in changed:
                 del self.states[number]  # still clean, bit by bit
@@ -220,6 +218,7 @@ class Passing:
     def _enter(self, view: LayerView, changed: EditedToken) -> None:
         """Put an edited token into the continuation of its cell, which begins at this layer."""
         number, start = changed.number, _start(self.cells[changed.number])
+        refuse_overflow(view.layer, [self.cells[number]], changed.resid_post[None])
         state = self.states.setdefault(number, view.resid_post[start:].clone())
         state[changed.pos - start] = changed.resid_post
         self.recorded.enter(number, changed.pos, changed.rows)

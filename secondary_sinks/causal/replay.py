@@ -19,12 +19,12 @@ from torch import Tensor
 
 from secondary_sinks.causal.apply import LayerEdits
 from secondary_sinks.causal.batches import in_batches, replayed_at_once
-from secondary_sinks.causal.check import check_cells
+from secondary_sinks.causal.check import Means, by_id, check_cells, means_given, positions_in
 from secondary_sinks.causal.direct import direct_mass, direct_masses
-from secondary_sinks.causal.donors import Donors, Means, resolve_donors
+from secondary_sinks.causal.donors import Donors, resolve_donors
 from secondary_sinks.causal.losses import divergence
 from secondary_sinks.causal.replayed import Replay
-from secondary_sinks.causal.states import STATES, states_of
+from secondary_sinks.causal.states import STATES, refuse_overflow, states_of
 from secondary_sinks.errors import EditError, TraceError
 from secondary_sinks.layerwise.begin import layerwise_forward
 from secondary_sinks.layerwise.protocol import Hook, HookedModel, keep_last
@@ -65,9 +65,9 @@ def replay(
     other positions whose mass is measured. `kept` is a clean pass of the same text that is still
     in memory; the text is then not run again. `progress` is called with (layers done, layers).
 
-    Raises `EditError` for edits that are not possible, and for a cell that edits several tokens
-    (use `recompute`: the later of them depend on the earlier ones); `TraceError` for a trace of
-    another model.
+    Raises `EditError` for edits that are not possible or make a residual infinite, and for a cell
+    that edits several tokens (use `recompute`: the later of them depend on the earlier ones);
+    `TraceError` for a trace of another model, and for two `others` with the same id.
     """
     asked: dict[str, Any] = {"attention": attention, "kl": kl, "watch": watch, "others": others}
     asked |= {"reference": reference, "kept": kept, "progress": progress}
@@ -95,19 +95,16 @@ def replay_groups(
     sweep can continue with the missing lists.
     """
     check_trace(model, trace)
-    attention = attention or bool(watch)
-    if any(not 0 <= pos < len(trace.tokens) for pos in watch):
-        raise EditError(
-            f"expected watched positions from 0 to {len(trace.tokens) - 1}; got {list(watch)}"
-        )
-    known, means = {other.text_id: other for other in others}, reference or {}
+    watched = positions_in("watch", watch, len(trace.tokens))
+    attention = attention or bool(watched)
+    known, means = by_id(model, others), means_given(reference)
     lists = [as_cells(edits) for edits in groups]
     for cells in lists:
         check_cells(model, trace, cells, known, means)
     where = [tuple(map(_only_position, cells)) for cells in lists]
     refuse_unreplayable(model)
     passings = [
-        _Passing(model, trace, cells, positions, known, means, attention, kl, tuple(watch))
+        _Passing(model, trace, cells, positions, known, means, attention, kl, watched)
         for cells, positions in zip(lists, where, strict=True)
     ]
     n_layers = len(trace.norm)
@@ -225,6 +222,8 @@ class _Passing:
         ]
         if not moved:
             return
+        asked = [self.asked[batch[index]] for index in moved]
+        refuse_overflow(view.layer, asked, after.resid_post[moved])
         values = states_of(
             self.trace, view.layer, after.resid_post[moved], norms(after.keys[moved]).mean(-1)
         )

@@ -14,7 +14,7 @@ from secondary_sinks.errors import TextError
 from secondary_sinks.layerwise.begin import layerwise_forward
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.observation import iter_layers
-from secondary_sinks.observation.tokens import tokenize_given
+from secondary_sinks.observation.tokens import are_ids, tokenize_given
 from secondary_sinks.types import Rule
 
 
@@ -46,11 +46,7 @@ def score_under(
     `EditError` for a rule that is impossible in this model, and `TextError` for tokens that it
     cannot read.
     """
-    if not len(prompt) or not len(continuation):
-        raise TextError(
-            f"got a prompt of {len(prompt)} tokens and a continuation of {len(continuation)}",
-            "expected at least one token of each",
-        )
+    prompt, continuation = _ids("prompt", prompt), _ids("continuation", continuation)
     tokens = tokenize_given(model, torch.cat([prompt, continuation]), None).tokens
     active = None if rule is None else ActiveRule(model, rule, prompt, whole=True)
     given: dict[str, Any] = {} if active is None else {"chunk": len(tokens), "hooks": active.at}
@@ -63,3 +59,19 @@ def score_under(
         n_tokens=len(continuation),
         met=Met() if active is None else active.met,
     )
+
+
+def _ids(name: str, tokens: Any) -> Int[Tensor, "pos"]:
+    """The ids of one part. Raises `TextError` for anything but one row of at least one of them."""
+    if not isinstance(tokens, Tensor):
+        raise TextError(
+            f"the {name} is {tokens!r:.60}", "expected a tensor of token ids, as model.to_tokens"
+        )
+    if not are_ids(tokens, tokens):
+        raise TextError(
+            f"the {name} is {tokens.dtype} {[*tokens.shape]}",
+            "expected whole numbers [pos]: the token ids of one text",
+        )
+    if not len(tokens):
+        raise TextError(f"the {name} has 0 tokens", "expected at least one")
+    return tokens.detach().cpu().long()

@@ -1,10 +1,13 @@
 """Measures of edited states, the same as in a trace, relative to the clean text."""
 
+from collections.abc import Sequence
+
 from jaxtyping import Float
 from torch import Tensor
 
+from secondary_sinks.errors import EditError
 from secondary_sinks.measures import alignment, centred_alignment, norms
-from secondary_sinks.types import Trace
+from secondary_sinks.types import Cell, Trace, dump_cells
 
 STATES = ("norm", "deviation_ratio", "alignment", "alignment_centred", "key_norm")
 
@@ -28,3 +31,17 @@ def states_of(
         "alignment_centred": centred_alignment(resid_post, primary, typical),
         "key_norm": key_norm.float().cpu(),
     }
+
+
+def refuse_overflow(
+    layer: int, cells: Sequence[Cell], resid_post: Float[Tensor, "cell *shape d_model"]
+) -> None:
+    """Raise `EditError` for the first cell with a residual whose length is no finite number."""
+    finite = norms(resid_post).isfinite().reshape(len(cells), -1).all(1).tolist()
+    if not all(finite):
+        raise EditError(
+            f"the residual at layer {layer} is NaN or too long to be measured after the edit "
+            f"{dump_cells([cells[finite.index(False)]]).strip():.200}",
+            "expected finite numbers: give a smaller value. In float16 a massive token may "
+            "overflow: use float32 or bfloat16",
+        )

@@ -83,7 +83,7 @@ def token_ids(
         ) from error
     if ids.ndim == 2 and ids.shape[0] == 1:
         ids = ids[0]
-    if not _are_ids(tokens, ids):
+    if not are_ids(tokens, ids):
         raise TextError(
             f"expected token ids [pos] or [1, pos], got {_kind(tokens, ids)} {tuple(ids.shape)}",
             "give whole numbers of one text; give several texts as a list, each without padding",
@@ -99,7 +99,7 @@ def token_ids(
     return ids
 
 
-def _are_ids(given: Any, ids: Tensor) -> bool:
+def are_ids(given: Any, ids: Tensor) -> bool:
     """One row of integers; no mask, no truth value among them, and no sparse tensor."""
     if ids.ndim != 1 or ids.layout != torch.strided or _holds_bool(given):
         return False

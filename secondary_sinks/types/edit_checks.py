@@ -6,8 +6,8 @@ from dataclasses import fields
 from typing import Any
 
 from secondary_sinks.errors import EditError, expected_one_of
-from secondary_sinks.numbers import whole_number
-from secondary_sinks.types.edit_kinds import KINDS, OVER, SEEDS
+from secondary_sinks.numbers import real_number, whole_number
+from secondary_sinks.types.edit_kinds import KINDS, LARGEST, OVER, SEEDS
 from secondary_sinks.types.edit_sites import RESIDUAL, SITE_OF
 from secondary_sinks.types.sinks import format_layers
 
@@ -15,27 +15,25 @@ _SEVERAL, _WORDS = ("pos", "layer", "donor"), ("kind", "site", "over", "text")
 FIELDS = (*_SEVERAL, "units", "key", "seed", *_WORDS, "value")
 
 
-def as_field(name: str, value: Any) -> Any:
+def as_field(name: str, value: Any, of: str = "an edit") -> Any:
     """The value of a field: whole numbers of any library as int, several of them as a tuple.
 
-    Raises `EditError` for a value of another type.
+    `of` is what the field belongs to. Raises `EditError` for a value of another type.
 
     >>> as_field("pos", [3, 4]), as_field("donor", None)
     ((3, 4), None)
     """
+    words = f"{name} of {of}"
     if name in _WORDS:
-        return _expect(name, value, isinstance(value, str), "a string")
+        return _expect(words, value, isinstance(value, str), "a string")
     if value is None and name in ("donor", "key", "value"):
         return None
     if name == "value":
-        _expect(
-            name, value, hasattr(value, "__float__") and not isinstance(value, bool), "a number"
-        )
-        return _as_float(value)
+        return real_number(words, value, EditError)
     if name == "units" or (name in _SEVERAL and isinstance(value, list | tuple | range)):
-        _expect(name, value, isinstance(value, list | tuple | range), "a list of whole numbers")
-        return tuple(_whole(name, one, "whole numbers") for one in value)
-    return _whole(name, value, "a whole number")
+        _expect(words, value, isinstance(value, list | tuple | range), "a list of whole numbers")
+        return tuple(whole_number(words, one, EditError, words="whole numbers") for one in value)
+    return whole_number(words, value, EditError, words="a whole number")
 
 
 def check_edit(edit: Any) -> None:
@@ -61,8 +59,7 @@ def check_edit(edit: Any) -> None:
         )
     _check_value(edit)
     _check_key(edit)
-    if not 0 <= edit.seed < SEEDS:
-        raise EditError(f"seed of {edit.kind!r} is {edit.seed}", "expected 0 to 2^32 - 1")
+    _check_over_and_seed(edit)
     _check_units(edit)
     _check_donor(edit)
     for words, numbers in (("layer", edit.layers), ("position", edit.positions)):
@@ -85,11 +82,25 @@ def _check_value(edit: Any) -> None:
     if edit.value is None or expected is None:
         return
     least, most = expected
-    if not math.isfinite(edit.value) or not least <= edit.value <= most:
+    if not max(least, -LARGEST) <= edit.value <= min(most, LARGEST):
         limits = f" from {least:g}" if least > -math.inf else ""
         limits += f" to {most:g}" if most < math.inf else ""
         raise EditError(
-            f"value of {edit.kind!r} is {edit.value}", f"expected a finite number{limits}"
+            f"value of {edit.kind!r} is {edit.value}",
+            f"expected a finite number{limits}, of at most {LARGEST:.2g} in size (float32)",
+        )
+
+
+def _check_over_and_seed(edit: Any) -> None:
+    """A kind whose row names no mean or seed would not read it."""
+    if not 0 <= edit.seed < SEEDS:
+        raise EditError(f"seed of {edit.kind!r} is {edit.seed}", "expected 0 to 2^32 - 1")
+    if edit.seed and not KINDS[edit.kind].seed:
+        able = ", ".join(name for name, kind in KINDS.items() if kind.seed)
+        raise EditError(f"edit {edit.kind!r} takes no seed; got {edit.seed}", f"only {able} do")
+    if edit.over != OVER[0] and edit.over not in KINDS[edit.kind].over:
+        raise EditError(
+            f"edit {edit.kind!r} takes no mean over {edit.over!r}", "expected kind='mean' with it"
         )
 
 
@@ -121,22 +132,10 @@ def _check_donor(edit: Any) -> None:
         refuse_repeats("donor", edit.donors)
 
 
-def _whole(name: str, value: Any, words: str) -> int:
-    return whole_number(f"{name} of an edit", value, EditError, words=words)
-
-
 def _expect(name: str, value: Any, true: bool, words: str) -> Any:
     if not true:
-        raise EditError(f"{name} of an edit is {value!r}", f"expected {words}")
+        raise EditError(f"{name} is {value!r:.60}", f"expected {words}")
     return value
-
-
-def _as_float(value: Any) -> float:
-    """The float; infinite if the number is too large for one."""
-    try:
-        return float(value)
-    except OverflowError:
-        return math.copysign(math.inf, value)
 
 
 def fields_given(recipe: Any, needed: Collection[str]) -> dict[str, Any]:

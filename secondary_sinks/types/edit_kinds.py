@@ -19,6 +19,8 @@ from secondary_sinks.types.edit_sites import HEADS, OF_TOKEN, RESIDUAL, SITES
 
 Row = Float[Tensor, "*site"]
 ANY, LENGTH = (-math.inf, math.inf), (0.0, math.inf)
+LARGEST = torch.finfo(torch.float32).max
+"""Edits are made in float32: a larger value would be infinite there."""
 SEEDS = 2**32
 """Seeds are below this."""
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from secondary_sinks import files
 from secondary_sinks.display import Displayed
-from secondary_sinks.errors import EditError
+from secondary_sinks.errors import EditError, expected_one_of
 from secondary_sinks.types.edit_checks import FIELDS, as_field, check_edit, fields_given
 from secondary_sinks.types.edit_kinds import KINDS, EditKind
 from secondary_sinks.types.lists import plain_digits
@@ -107,7 +107,7 @@ class Edit(Displayed):
         >>> Edit.of_label("patch:3+12", pos=7, layer=2).donor
         (3, 12)
         """
-        kind, _, detail = SHORT.get(label, label).partition(":")
+        kind, detail = _parts(label)
         return Edit(pos=pos, layer=layer, kind=kind, **_details(kind, detail, label), **where)
 
     def to_dict(self) -> dict[str, Any]:
@@ -138,6 +138,22 @@ class Edit(Displayed):
 
 SHORT = {"twins": "mean:twins"}
 """Short forms of labels."""
+
+
+def _parts(label: Any) -> tuple[str, str]:
+    """The kind of a label and the rest, which may be empty. Raises `EditError` for no label."""
+    if not isinstance(label, str):
+        raise EditError(
+            f"expected the label of an edit, got {label!r:.60}", f"expected like {_LIKE}"
+        )
+    kind, colon, detail = SHORT.get(label, label).partition(":")
+    if kind not in KINDS:
+        raise EditError(f"unknown edit {kind!r}", expected_one_of([*KINDS, *SHORT], kind))
+    if colon and (not detail or detail.endswith(":")):
+        raise EditError(
+            f"cannot read edit {label!r} (nothing comes after a colon)", f"expected like {_LIKE}"
+        )
+    return kind, detail
 
 
 def _detail(edit: Edit) -> str:

@@ -3,19 +3,33 @@
 An item that is given twice would be merged, computed twice or reused, and nothing would say which.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from secondary_sinks.errors import SinkError
+from secondary_sinks.errors import EditError, SinkError
+from secondary_sinks.numbers import whole_number
 
 
-def one_or_more(given: int | Sequence[int]) -> tuple[int, ...]:
-    """Whole numbers, of which one may stand alone.
+def one_or_more(
+    given: Any, name: str = "layers", error: type[SinkError] = EditError
+) -> tuple[int, ...]:
+    """Whole numbers of any library, of which one may stand alone; raises `error` for anything else.
 
     >>> one_or_more(3), one_or_more([1, 2])
     ((3,), (1, 2))
     """
-    return (given,) if isinstance(given, int) else tuple(given)
+    alone = isinstance(given, str | bytes) or getattr(given, "ndim", 1) == 0
+    several = isinstance(given, Iterable) and not alone
+    words = "a whole number, or several of them"
+    return tuple(
+        whole_number(name, one, error, words=words) for one in (given if several else [given])
+    )
+
+
+def refuse_empty(name: str, items: Sequence[Any], error: type[SinkError], words: str = "") -> None:
+    """Raise `error` for a list without an item; `words` describes those that it needs."""
+    if not items:
+        raise error(f"{name} is empty", f"expected {words or 'at least one'}")
 
 
 def split_words(name: str, words: str, error: type[SinkError], known: str = "words") -> list[str]:

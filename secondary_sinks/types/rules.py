@@ -8,8 +8,9 @@ from typing import Any
 
 from secondary_sinks import files
 from secondary_sinks.errors import EditError, expected_one_of
+from secondary_sinks.numbers import real_number
 from secondary_sinks.types.edit_checks import as_field, fields_given
-from secondary_sinks.types.edit_kinds import SEEDS
+from secondary_sinks.types.edit_kinds import LARGEST, SEEDS
 
 KINDS_OF_RULES = ("set_norm", "mask")
 NUMBERS = ("value", "tau")
@@ -56,8 +57,7 @@ class Rule:
 
     def __post_init__(self) -> None:
         for name in ("layer", "exempt", "seed", "kind", *NUMBERS):
-            given = as_field("value" if name in NUMBERS else name, getattr(self, name))
-            object.__setattr__(self, name, given)
+            object.__setattr__(self, name, _field(name, getattr(self, name)))
         if not isinstance(self.control, bool):
             raise EditError(f"control of a rule is {self.control!r}", "expected True or False")
         if self.direction is not None:
@@ -93,13 +93,21 @@ class Rule:
         return Rule.from_dict(given)
 
 
+def _field(name: str, given: Any) -> Any:
+    """The value of a field in plain Python types. Raises `EditError` for another type."""
+    if name not in NUMBERS:
+        return as_field(name, given, "a rule")
+    return None if given is None else real_number(f"{name} of a rule", given, EditError)
+
+
 def _vector(given: Any) -> tuple[float, ...]:
     """The numbers of a list, an array or a tensor. Raises `EditError` for other things."""
     listed = given.tolist() if hasattr(given, "tolist") else given
     if not isinstance(listed, list | tuple) or not listed:
         raise EditError(f"direction of a rule is {given!r:.60}", "expected a list of numbers")
-    numbers = tuple(as_field("value", one) for one in listed)
-    if None in numbers or not all(map(math.isfinite, numbers)) or not any(numbers):
+    name = "a number in the direction of a rule"
+    numbers = tuple(real_number(name, one, EditError) for one in listed)
+    if not all(map(math.isfinite, numbers)) or not any(numbers):
         raise EditError(
             "direction of a rule is zero, or holds NaN or infinity", "expected finite numbers"
         )
@@ -114,9 +122,10 @@ def _check(rule: Rule) -> None:
     if (rule.value is None) != (rule.kind == "mask"):
         words = "takes no value" if rule.kind == "mask" else "needs a value: the norm to set"
         raise EditError(f"a rule that does {rule.kind!r} {words}; got {rule.value}")
-    if rule.value is not None and not 0 <= rule.value < math.inf:
+    if rule.value is not None and not 0 <= rule.value <= LARGEST:
         raise EditError(
-            f"value of a rule is {rule.value}", "expected a finite number of at least 0"
+            f"value of a rule is {rule.value}",
+            f"expected a finite number of at least 0, and at most {LARGEST:.2g} (float32)",
         )
     if rule.tau is None or not -1 <= rule.tau <= 1:
         raise EditError(f"tau of a rule is {rule.tau}", "expected a cosine, -1 to 1")
@@ -125,3 +134,8 @@ def _check(rule: Rule) -> None:
             raise EditError(f"{name} of a rule is {number}", "expected 0 or more")
     if not 0 <= rule.seed < SEEDS:
         raise EditError(f"seed of a rule is {rule.seed}", "expected 0 to 2^32 - 1")
+    if rule.seed and not rule.control:
+        raise EditError(
+            f"a rule without a control takes no seed; got {rule.seed}",
+            "give control=True, whose random tokens the seed draws, or leave it out",
+        )

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from secondary_sinks.display import Displayed, count, make_visible, strip_html
+from secondary_sinks.display import Displayed, Listed, count, make_visible, strip_html
 from secondary_sinks.errors import TraceError
 from secondary_sinks.types.trace_measures import MEASURES
 
@@ -144,7 +144,7 @@ def check_is_trace(given: Any) -> None:
 
 def as_traces(given: Trace | Iterable[Trace]) -> list[Trace]:
     """One trace or several as a list. Raises `TraceError` for anything else."""
-    many = isinstance(given, Iterable) and not isinstance(given, Trace | str | Tensor)
+    many = isinstance(given, Iterable) and not isinstance(given, Trace | Listed | str | Tensor)
     texts = list(given) if many else [given]  # type: ignore[arg-type]
     for trace in texts:
         check_is_trace(trace)

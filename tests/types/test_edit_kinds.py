@@ -1,11 +1,14 @@
 """The table of edit kinds: labels, ranges and needs follow from its rows."""
 
 import math
+from fractions import Fraction
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
+from secondary_sinks.causal.recipes import check_recipe
 from secondary_sinks.errors import EditError
 from secondary_sinks.notebook.choice import SITES as OFFERED
 from secondary_sinks.types import EDIT_KINDS, SITES, Edit, Given
@@ -109,6 +112,68 @@ def test_what_is_given_is_what_an_edit_becomes():
     turned = by_name["rotate"](row, Given(value=90.0))
     assert abs(float(turned @ row)) < 1e-5
     assert float(turned.norm()) == pytest.approx(5.0)
+
+
+EXACT = [0.5, np.float32(0.5), np.array(0.5), torch.tensor(0.5), Fraction(1, 2), np.float64(0.5)]
+
+
+@pytest.mark.parametrize("given", EXACT, ids=repr)
+def test_a_real_number_of_any_library_is_the_same_number(given):
+    (found,) = (Edit(pos=1, layer=0, kind="scale", value=given).value,)
+    assert (type(found), found) == (float, 0.5)
+
+
+INEXACT = [
+    *(np.True_, True, torch.tensor(True), np.complex128(2), 2**53 + 1, torch.tensor(2**53 + 1)),
+    *(np.array([0.5]), torch.tensor([1.0, 2.0]), "2", 10**400, Fraction(1, 3)),
+]
+
+
+@pytest.mark.parametrize("given", INEXACT, ids=lambda given: repr(given)[:20])
+def test_what_a_float_does_not_equal_is_no_value(given):
+    with pytest.raises(EditError, match=r"value of an edit is .*; expected a number"):
+        Edit(pos=1, layer=0, kind="scale", value=given)
+
+
+@pytest.mark.parametrize("label", ["scale:1e300", "scale:-1e39", "set_norm:1e300", "steer:1e39"])
+def test_a_value_beyond_float32_is_refused(label):
+    with pytest.raises(EditError, match=r"expected a finite number.*3\.4e\+38"):
+        Edit.of_label(label, pos=1, layer=0)
+
+
+IDLE = {
+    "seed of zero": {"kind": "zero", "seed": 3},
+    "seed of scale": {"kind": "scale", "value": 2.0, "seed": 3},
+    "seed of mean": {"kind": "mean", "seed": 3},
+    "mean of zero": {"kind": "zero", "over": "twins"},
+    "mean of none": {"kind": "none", "over": "reference"},
+    "mean of a patch": {"kind": "patch", "donor": 3, "over": "twins"},
+}
+
+
+@pytest.mark.parametrize("fields", IDLE.values(), ids=IDLE)
+def test_a_field_that_the_kind_does_not_read_is_refused(fields):
+    with pytest.raises(EditError, match=f"edit '{fields['kind']}' takes no (seed|mean over)"):
+        Edit(pos=1, layer=0, **fields)
+
+
+@pytest.mark.parametrize("label", ["zero:", "mean:", "twins:", "resample:", "rotate:90:", "patch:"])
+def test_a_label_with_nothing_after_a_colon_is_refused(label):
+    with pytest.raises(EditError, match=f"(cannot read|unknown) edit '{label.rstrip(':')}"):
+        Edit.of_label(label, pos=1, layer=0)
+
+
+@pytest.mark.parametrize(("label", "near"), [("twin", "twins"), ("zeroo", "zero")])
+def test_an_unknown_label_is_refused_with_the_nearest_one_and_all_others(label, near):
+    said = f"unknown edit '{label}'; did you mean '{near}'.*mean, .*twins"
+    for read in (lambda: Edit.of_label(label, pos=1, layer=0), lambda: check_recipe(label)):
+        with pytest.raises(EditError, match=said):
+            read()
+
+
+def test_an_edit_is_no_label():
+    with pytest.raises(EditError, match="expected the label of an edit, got Edit"):
+        Edit.of_label.__wrapped__(Edit(pos=1, layer=0), pos=1, layer=0)
 
 
 def test_units_have_the_width_that_the_site_says():
