@@ -256,6 +256,8 @@ SHAPES = {
     "local_mass": (5,),
     "is_ordinary": (5, 4),
     "typical_token": (5, 4),
+    "norm_ratio": (5, 4),
+    "deviation_ratio": (5, 4),
     "massive_activations": (5, 4),
     "matrix_entropy": (5, 4),
     "prefix_entropies": (5, 4),

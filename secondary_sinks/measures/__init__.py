@@ -33,7 +33,9 @@ from secondary_sinks.measures.from_qk import mass_from_qk, received_from_qk
 from secondary_sinks.measures.geometry import (
     alignment,
     centred_alignment,
+    deviation_ratio,
     is_ordinary,
+    norm_ratio,
     norms,
     typical_token,
 )
@@ -50,6 +52,7 @@ __all__ = [
     "attention_mass",
     "attention_to_replaced_key",
     "centred_alignment",
+    "deviation_ratio",
     "from_outputs",
     "head_mass",
     "is_ordinary",
@@ -61,6 +64,7 @@ __all__ = [
     "matrix_entropy",
     "mean_score",
     "neuron_contributions",
+    "norm_ratio",
     "norms",
     "paid_attention",
     "prefix_entropies",

@@ -69,6 +69,8 @@ value_norms = on_cache(
 )
 value_drain = on_cache(values.value_drain, "v")
 
+norm_ratio = on_cache(geometry.norm_ratio, "resid_post")
+deviation_ratio = on_cache(geometry.deviation_ratio, "resid_post")
 is_ordinary = on_cache(geometry.is_ordinary, "resid_post")
 typical_token = on_cache(geometry.typical_token, "resid_post")
 massive_activations = on_cache(massive.massive_activations, "resid_post")

@@ -62,6 +62,35 @@ def typical_token(residual: Float[Tensor, "pos d"]) -> Float[Tensor, "d"]:
     return residual[is_ordinary(residual)].float().mean(0)
 
 
+def norm_ratio(residual: Float[Tensor, "pos d"]) -> Float[Tensor, "pos"]:
+    """Norm of each position, divided by the median norm of the text, at least 0.
+
+    The lower of two middle norms is the median; NaN for a text of zeros.
+
+    >>> norm_ratio(torch.tensor([[3.0, 4.0], [0.0, 5.0], [0.0, 10.0]])).tolist()
+    [1.0, 1.0, 2.0]
+    """
+    expect_axes(residual, "pos d_model")
+    return _over_median(norms(residual))
+
+
+def deviation_ratio(residual: Float[Tensor, "pos d"]) -> Float[Tensor, "pos"]:
+    """Distance of each position from the `typical_token` of the text, over the median distance.
+
+    At least 0. The lower of two middle distances is the median; NaN where it is 0 and so is the
+    distance. `Trace.deviation_ratio` is this of each layer.
+
+    >>> deviation_ratio(torch.tensor([[3.0, 0.0], [3.0, 2.0], [3.0, 1.0], [9.0, 1.0]])).tolist()
+    [1.0, 1.0, 0.0, 6.0]
+    """
+    expect_axes(residual, "pos d_model")
+    return _over_median(norms(residual.float() - typical_token(residual)))
+
+
+def _over_median(lengths: Float[Tensor, "pos"]) -> Float[Tensor, "pos"]:
+    return lengths / lengths.median()
+
+
 def centred_alignment(
     vectors: Float[Tensor, "*shape d"],
     direction: Float[Tensor, "*#shape d"],

@@ -258,7 +258,8 @@ def answers(
         return {**run_claims(None, roles, n_claims)}
     copies = pd.MultiIndex.from_frame(sinks.loc[sinks["copy_of"] != "", ["text_id", "pos"]])
     own = pd.MultiIndex.from_frame(effects[["text_id", "sink_pos"]])
-    shared = (effects["role"] == "control") & (effects["pos"] < effects["text_id"].map(begins))
+    begin = effects["text_id"].map(begins).astype(float)
+    shared = (effects["role"] == "control") & (effects["pos"] < begin)
     asked = effects[effects["edit"].isin(able) & ~own.isin(copies) & ~shared]
     return {**run_claims(asked, roles, n_claims)}
 

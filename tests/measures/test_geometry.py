@@ -5,7 +5,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secondary_sinks.measures import alignment, centred_alignment, is_ordinary, norms, typical_token
+from secondary_sinks.measures import (
+    alignment,
+    centred_alignment,
+    deviation_ratio,
+    is_ordinary,
+    norm_ratio,
+    norms,
+    typical_token,
+)
 
 
 def test_alignment_by_hand_keeps_the_sign():
@@ -43,3 +51,22 @@ def test_typical_token_leaves_massive_tokens_out():
 
 def test_norms_are_in_float32_whatever_comes():
     assert norms(torch.full((1, 4), 200.0, dtype=torch.float16)).tolist() == [400.0]
+
+
+def test_ratios_by_hand():
+    """The typical token is (4, 1): the mean of all but the last, whose norm is above twice 4."""
+    residual = torch.tensor([[4.0, 0.0], [4.0, 3.0], [4.0, 0.0], [4.0, 1.0], [40.0, 1.0]])
+    lengths = [4.0, 5.0, 4.0, 17**0.5, 1601**0.5]
+    torch.testing.assert_close(norm_ratio(residual), torch.tensor(lengths) / 17**0.5)
+    assert typical_token(residual).tolist() == [4.0, 1.0]
+    assert deviation_ratio(residual).tolist() == [1.0, 2.0, 1.0, 0.0, 36.0]
+
+
+def test_ratios_are_those_of_a_loop_and_do_not_depend_on_the_unit():
+    residual = torch.randn(30, 6, generator=torch.Generator().manual_seed(2))
+    typical = typical_token(residual)
+    for ratio, centre in ((norm_ratio, 0 * typical), (deviation_ratio, typical)):
+        lengths = [math.dist(one, centre.tolist()) for one in residual.tolist()]
+        middle = sorted(lengths)[14]
+        assert ratio(residual).tolist() == pytest.approx([one / middle for one in lengths])
+        torch.testing.assert_close(ratio(8 * residual), ratio(residual))
