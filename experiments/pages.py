@@ -36,7 +36,7 @@ from secondary_sinks.detection import middle_layers
 from secondary_sinks.display import count, markdown_table, rounded
 from secondary_sinks.questions import EDITS
 from secondary_sinks.runs import RunFolder
-from secondary_sinks.types.lists import join_words
+from secondary_sinks.types import join_words
 
 FAILED = "The experiment **failed**, so nothing is claimed."
 TALLIED = {

@@ -238,7 +238,9 @@ def test_a_cache_stands_for_its_trace(planted):
 
 def test_one_layer_and_several_texts_to_ablate(planted):
     model, tokens = planted
-    traces = observe(model, [tokens, tokens[:40]])
+    other = tokens[:40].clone()
+    other[1] = tokens[2]  # what begins as an earlier text does has no controls
+    traces = observe(model, [tokens, other])
     sinks = detect(traces)
     apart = [ablate(model, trace, sinks, layers=[3]) for trace in traces]
     steps = []

@@ -10,6 +10,7 @@ from secondary_sinks.errors import DetectionError
 from secondary_sinks.progress import Progress
 from secondary_sinks.types import LASTING, Sink, SinkTable, Trace, as_traces
 from secondary_sinks.types.controls import similar_tokens
+from secondary_sinks.types.own_sinks import check_is_sinks
 
 Text = TypeVar("Text")
 COPIES = "copies of sinks in earlier texts"
@@ -58,6 +59,7 @@ def match_pairs(
     texts it is one observation. Raises `DetectionError` for sinks not found by the joint criterion,
     by which edited tokens are judged.
     """
+    check_is_sinks(sinks)
     others = {sink.criterion for sink in sinks.sinks} - {"joint"}
     if others:
         raise DetectionError(

@@ -30,10 +30,9 @@ At layer 0 there is no earlier MLP: M is then the same as zeroing, and decides n
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 
-import pandas as pd
 from scipy import special
 
 from secondary_sinks.layerwise.protocol import HookedModel
@@ -46,22 +45,15 @@ from secondary_sinks.questions.role_tests import (
     Asked,
     Kept,
     asked_of,
-    group_tests,
-    run_pairs,
     run_tests,
 )
 from secondary_sinks.questions.writers import shares_of_roles, writer_verdicts
+from secondary_sinks.questions.written_together import Group, Results, by_sink, written_together
 from secondary_sinks.types import SinkTable, Trace, as_traces, format_layers
 from secondary_sinks.types.frames import tidy
 
 CHANCE = 0.01
 """Probability that a random direction is aligned enough to pass test A."""
-
-Group = tuple[int, ...]
-Place = tuple[str, int]
-"""Text and position of a sink."""
-Alive = Mapping[tuple[Group, str], float]
-"""(layers, test) -> share of cells after which the edited token is a sink; for one sink."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,11 +171,11 @@ def _of_text(
         return []
     clean = kept.get(text.text_id) or CachedPass.if_small(model, text.tokens, trace=text)
     kept = {**kept, text.text_id: clean} if clean else kept
-    alive = _by_sink(run_tests(model, asked, sinks, kept))
+    alive = by_sink(run_tests(model, asked, sinks, kept))
     tested = [_measured(one, alive[one.place]) for one in asked]
     open_ones = [(one, together) for one, rows in zip(asked, tested, strict=True)
                  if len(together := _candidates(rows)) > 1]  # fmt: skip
-    groups = _groups(model, open_ones, sinks, kept)
+    groups = written_together(model, open_ones, sinks, kept)
     return [
         role
         for one, rows in zip(asked, tested, strict=True)
@@ -191,36 +183,7 @@ def _of_text(
     ]
 
 
-def _groups(
-    model: HookedModel, open_ones: Sequence[tuple[Asked, Group]], sinks: SinkTable, kept: Kept
-) -> dict[Place, Group]:
-    """The MLPs that write each sink together, of those that may."""
-    parts = [(one, p) for one, group in open_ones for p in (group, *_without_one(group))]
-    alive = _tested(model, parts, sinks, kept)
-    needed = [(one, _needed(group, alive[one.place])) for one, group in open_ones]
-    new = [(one, part) for one, part in needed if part and (part, "rescue") not in alive[one.place]]
-    for place, found in _tested(model, new, sinks, kept).items():
-        alive[place] |= found
-    return {one.place: part for one, part in needed if part and _passes(part, alive[one.place])}
-
-
-def _tested(
-    model: HookedModel, parts: Sequence[tuple[Asked, Group]], sinks: SinkTable, kept: Kept
-) -> dict[Place, dict[tuple[Group, str], float]]:
-    """Results of the tests of groups, by sink."""
-    pairs = [(one, trial) for one, part in parts for trial in group_tests(one, part)]
-    return _by_sink(run_pairs(model, pairs, sinks, kept))
-
-
-def _by_sink(frame: pd.DataFrame) -> dict[Place, dict[tuple[Group, str], float]]:
-    found: dict[Place, dict[tuple[Group, str], float]] = {}
-    columns = (frame[name] for name in ("text_id", "pos", "group", "test", "alive"))
-    for text_id, pos, group, test, alive in zip(*columns, strict=True):
-        found.setdefault((str(text_id), int(pos)), {})[group, test] = float(alive)
-    return found
-
-
-def _measured(one: Asked, alive: Alive) -> list[Role]:
+def _measured(one: Asked, alive: Results) -> list[Role]:
     """One row per layer with the test results; the roles are not decided yet."""
     sink, nan = one.sink, math.nan
     null = null_cosine(one.trace.typical.shape[1])
@@ -249,27 +212,6 @@ def _candidates(rows: Sequence[Role]) -> Group:
     if any(decide(row, rows)[0] == "writer" for row in rows):
         return ()
     return tuple(row.layer for row in rows if row.ends and row.along)
-
-
-def _without_one(group: Group) -> list[Group]:
-    return [tuple(layer for layer in group if layer != one) for one in group]
-
-
-def _needed(group: Group, alive: Alive) -> Group:
-    """The members without which the group makes no sink, if there are several.
-
-    Empty if the group makes no sink.
-    """
-    if not _passes(group, alive):
-        return ()
-    parts = zip(group, _without_one(group), strict=True)
-    needed = tuple(layer for layer, rest in parts if not _passes(rest, alive))
-    return needed if len(needed) > 1 else ()
-
-
-def _passes(group: Group, alive: Alive) -> bool:
-    rescued = alive[group, "rescue"] > 0 and alive[group, "floor"] == 0
-    return rescued and alive.get((group, "create"), math.nan) > 0.5
 
 
 def decide_all(rows: Sequence[Role], together: Group = ()) -> list[Role]:

@@ -15,6 +15,7 @@ MEASURING = ("measures", "layerwise", "observation", "detection", "types")
 EDITING = (
     *("causal", "models", "texts", "statistics", "sweeps/compute.py"),
     *("questions/trials.py", "questions/roles.py", "questions/role_tests.py"),
+    "questions/written_together.py",
 )
 """Rooms, and single files of rooms, whose code determines numbers."""
 

@@ -20,7 +20,7 @@ from secondary_sinks.types.effects import (
 )
 from secondary_sinks.types.formation import Formation, FormationEvent, MlpAnatomy, MlpStage
 from secondary_sinks.types.levels import FREQUENT, Level, LevelCell, Levels
-from secondary_sinks.types.lists import refuse_twice, split_words
+from secondary_sinks.types.lists import join_words, refuse_twice, split_words
 from secondary_sinks.types.metric_sweep import MetricSweep
 from secondary_sinks.types.rules import Rule
 from secondary_sinks.types.sinks import (
@@ -81,6 +81,7 @@ __all__ = [
     "censoring",
     "dump_cells",
     "format_layers",
+    "join_words",
     "load_cells",
     "mass_lost",
     "match_controls",

@@ -4,9 +4,9 @@ import pandas as pd
 import pytest
 
 import secondary_sinks
+from secondary_sinks.plots import draw
 from secondary_sinks.questions import QUESTIONS
 from secondary_sinks.report.claims import TITLES
-from secondary_sinks.report.figures import PLOTS
 from secondary_sinks.runs import parse_questions
 from secondary_sinks.runs.folder import OWN
 from secondary_sinks.testing.planted import Plant
@@ -34,7 +34,7 @@ def test_an_answer_has_the_tables_and_figures_of_its_row(garden, question):
     drawings = question.figures(answer, shown)
     assert drawings or answer.effects.empty
     for drawing in drawings:
-        figure, table = PLOTS[drawing.plot](drawing.frame, **drawing.options)
+        figure, table = draw(drawing.plot, drawing.frame, **drawing.options)
         assert len(figure.data) > 0
         assert isinstance(drawing.table if drawing.table is not None else table, pd.DataFrame)
 

@@ -9,8 +9,9 @@ import torch
 
 from secondary_sinks import Edit, detect, observe, recompute, replay, roles
 from secondary_sinks.questions import writer_damage
-from secondary_sinks.questions.roles import Role, _groups, decide, decide_all, null_cosine
+from secondary_sinks.questions.roles import Role, decide, decide_all, null_cosine
 from secondary_sinks.questions.writers import NO_TWIN, levels_in, writer_verdicts
+from secondary_sinks.questions.written_together import written_together
 from secondary_sinks.testing.planted import Plant
 from tests.questions.gardens import Garden, three
 
@@ -240,9 +241,9 @@ def test_mlps_write_together_if_they_are_needed_and_enough_without_others(name, 
             )
         return found
 
-    monkeypatch.setattr(sys.modules[roles.__module__], "_tested", tested)
+    monkeypatch.setattr(sys.modules[written_together.__module__], "_tested", tested)
     one = SimpleNamespace(place=("t0", 12))
-    found = _groups(None, [(one, group)], None, {})
+    found = written_together(None, [(one, group)], None, {})
     assert found.get(one.place, ()) == expected
     assert len(tried) == len(set(tried)), "no set is tested twice"
 

@@ -3,12 +3,12 @@
 import pandas as pd
 import pytest
 
+from secondary_sinks.plots import draw
 from secondary_sinks.questions import Shown
 from secondary_sinks.questions.circuit.trigger import TRIGGER
 from secondary_sinks.questions.circuit.writer import WRITER
 from secondary_sinks.questions.matched_pairs import match_pairs
 from secondary_sinks.questions.question import Sample
-from secondary_sinks.report.figures import PLOTS
 from secondary_sinks.testing.planted import Plant
 from secondary_sinks.types import SinkTable
 from tests.questions.gardens import Garden
@@ -28,7 +28,7 @@ def test_an_answer_has_the_tables_and_figures_of_its_row(garden, question):
     assert {verdict.n_claims for verdict in answer.verdicts} == {9}
     drawings = question.figures(answer, Shown(sinks=garden.sinks.to_frame(), n_layers=8))
     for drawing in drawings:
-        figure, table = PLOTS[drawing.plot](drawing.frame, **drawing.options)
+        figure, table = draw(drawing.plot, drawing.frame, **drawing.options)
         assert len(figure.data) > 1
         assert isinstance(drawing.table if drawing.table is not None else table, pd.DataFrame)
 
