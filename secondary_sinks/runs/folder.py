@@ -26,6 +26,8 @@ ANSWERS = {question.name: question.tables for question in QUESTIONS}
 """Tables of the answer to each causal question; stored as `necessity.cells.parquet`, for
 example."""
 OWN = {RECORD, "report.html", *(f"{table}.parquet" for table in TABLES)}
+State = tuple[int, ...]
+"""What changes with a file: number, size and time."""
 OWN |= {"circuit.parquet"}
 OWN |= {f"{asked}.{table}.parquet" for asked, tables in ANSWERS.items() for table in tables}
 
@@ -49,6 +51,8 @@ class RunFolder:
         self.path = Path(path)
         self._written: list[Path] = []
         self._tables: dict[str, str] = {}
+        self._named: tuple[State, dict[str, str]] = ((), {})
+        self._genuine: dict[str, tuple[State, str]] = {}
 
     @contextlib.contextmanager
     def claim(self) -> Iterator["RunFolder"]:
@@ -169,11 +173,15 @@ class RunFolder:
         )
 
     def table(self, name: str) -> pd.DataFrame:
-        """Read a table. Raises `RunFolderError` when it is missing or damaged."""
+        """Read a table of the run.
+
+        Raises `RunFolderError` when it is missing, damaged or not the one that `run.json` names.
+        """
         path = self.path / f"{name}.parquet"
         files.refuse_special(path)
         if not path.is_file():
             raise RunFolderError(f"{str(self.path)!r} has no {path.name}", self._again(name))
+        self._refuse_another(name, path)
         try:
             return parquet.read(path).to_pandas(ignore_metadata=True)
         except (OSError, ValueError, LookupError, TypeError, NotImplementedError) as error:
@@ -195,9 +203,38 @@ class RunFolder:
         if not isinstance(found, dict) or found.get("schema") != SCHEMA:
             raise RunFolderError(f"{str(path)!r} is not a record of schema {SCHEMA}", "run again")
         sha256 = found.pop("sha256", None)
-        if sha256 is not None and sha256 != files.sha256_of_json(found):
+        if sha256 is None:
+            raise RunFolderError(
+                f"{str(path)!r} has no sha256 of its content: it was changed, or is old",
+                self._again(),
+            )
+        if sha256 != files.sha256_of_json(found):
             raise self._damaged(path, ValueError("its content does not match its sha256"))
         return with_nan(found)
+
+    def _refuse_another(self, name: str, path: Path) -> None:
+        """Raise `RunFolderError` for the table of another run; compared once per state of it."""
+        named = self._hashes()
+        expected = named.get(name, "")
+        known = (_state(path), expected)
+        if not named or self._genuine.get(name) == known:
+            return
+        if files.sha256_of(path) != expected:
+            raise RunFolderError(
+                f"{str(path)!r} is damaged, or of another run: it is not the table that "
+                f"{RECORD} names",
+                f"{self._again(name)}; secondary-sinks verify checks all files",
+            )
+        self._genuine[name] = known
+
+    def _hashes(self) -> dict[str, str]:
+        """SHA-256 of the tables by name, from `run.json` and of those written since."""
+        path = self.path / RECORD
+        state = _state(path) if self.has_record() else ()
+        if state and self._named[0] != state:
+            found = self.record().get("tables")
+            self._named = (state, found if isinstance(found, dict) else {})
+        return self._named[1] | self._tables if state else {}
 
     def has_record(self) -> bool:
         """Whether the folder holds a finished run, whatever its inputs.
@@ -222,3 +259,8 @@ class RunFolder:
         durable.fill(path, write)
         self._written.append(path)
         return path
+
+
+def _state(path: Path) -> State:
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

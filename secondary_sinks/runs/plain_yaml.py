@@ -36,9 +36,9 @@ class _Loader(yaml.SafeLoader):
     """Loads plain data only; an error of a converter names the value and its line."""
 
     def construct_object(self, node: Any, deep: bool = False) -> Any:
-        # YAML 1.1 reads 1:30, 010 and 1_0 as 90, 8 and 10; YAML 1.2 does not.
+        # YAML 1.1 reads 1:30, 010, 1_0 and 0x10 as 90, 8, 10 and 16.
         number = isinstance(node, yaml.ScalarNode) and node.tag.endswith((":int", ":float"))
-        if number and re.search(r"[:_]|^[-+]?0[0-9]", node.value):
+        if number and re.search(r"[:_]|^[-+]?0[0-9box]", node.value):
             raise _at(node, f"{node.value!r:.60} is not decimal; write it so, or put it in quotes")
         try:
             return super().construct_object(node, deep)

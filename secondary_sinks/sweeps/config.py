@@ -13,6 +13,7 @@ from secondary_sinks.models.original.sources import resolve
 from secondary_sinks.models.proof.prove import check_skip
 from secondary_sinks.observation.candidates import FIRST
 from secondary_sinks.sweeps.tasks import ROLES, ModelSpec, Unit
+from secondary_sinks.sweeps.values import SIMPLE, SPEC, expect_all, expect_list, short
 from secondary_sinks.texts import Text, check_feed
 from secondary_sinks.texts.many_files import read_many
 from secondary_sinks.types import Thresholds, format_layers
@@ -61,6 +62,7 @@ class SweepConfig:
         `SweepError` for an impossible sweep, otherwise the error of the room concerned. `there`
         names models that need not be found; with `elsewhere`, devices belong to other machines.
         """
+        self._check_types()
         for name in ("models", "edits", "sites"):
             if not getattr(self, name) and not (name == "edits" and self.pooled):
                 raise SweepError(f"a sweep needs {name}; got none")
@@ -94,6 +96,33 @@ class SweepConfig:
         names = [spec.name for spec in self.models]
         same = [_found(spec) if spec.name not in there else spec for spec in self.models]
         refuse_twice("models", names, SweepError, same)
+
+    def _check_types(self) -> None:
+        """Raise `SweepError` for a value of a type or range that no config file could have."""
+        expect_list(self, "models", ModelSpec, "ModelSpec(name=...)")
+        for name in ("texts", "edits", "sites"):
+            expect_list(self, name, str, "strings")
+        expect_all(self, SIMPLE)
+        for spec in self.models:
+            expect_all(spec, {"name": str, **SPEC})
+            expect_list(spec, "skip", str, "strings")
+        if not isinstance(self.thresholds, Thresholds):
+            raise SweepError(
+                f"thresholds is {short(self.thresholds)}", "expected Thresholds(aligned=0.9, ...)"
+            )
+        if self.layers is not None:
+            self._check_layers()
+
+    def _check_layers(self) -> None:
+        """Refuse layers that no model has, and none at all."""
+        words = f"whole numbers from 0 to {MOST_LAYERS - 1}"
+        expect_list(self, "layers", int, words)
+        layers: Collection[int] = self.layers or ()
+        if not layers:
+            raise SweepError("layers is empty", "leave it out for all layers")
+        for layer in layers:
+            if not 0 <= layer < MOST_LAYERS:
+                raise SweepError(f"layers holds {short(layer)}", f"expected only {words}")
 
     def _check_first(self) -> None:
         """Refuse layers that a site before the first layer does not have."""

@@ -1,6 +1,6 @@
 """Build the config of a sweep from plain data: flags, a YAML or TOML file, or a stored config."""
 
-import reprlib
+import re
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -11,6 +11,7 @@ from secondary_sinks.errors import DetectionError, SpecialFileError, SweepError
 from secondary_sinks.runs.plain import EXACT
 from secondary_sinks.sweeps.config import SweepConfig, parse_layers
 from secondary_sinks.sweeps.tasks import ModelSpec
+from secondary_sinks.sweeps.values import SIMPLE, SPEC, expect, short
 from secondary_sinks.types import Thresholds, split_words
 
 MOST_BYTES = 200_000
@@ -45,30 +46,10 @@ def from_dict(given: Any, where: str = "the config") -> SweepConfig:
         values["layers"] = _layers(given["layers"], where)
     if given.get("thresholds") is not None:
         values["thresholds"] = _thresholds(given["thresholds"], where)
-    for name, kind in _SIMPLE.items():
+    for name, kind in SIMPLE.items():
         if given.get(name) is not None:
-            values[name] = _expect(given[name], kind, name, where)
+            values[name] = expect(given[name], kind, name, where)
     return SweepConfig(**values)
-
-
-_SIMPLE: dict[str, type] = {
-    "feed": str,
-    "limit": int,
-    "max_tokens": int,
-    "criterion": str,
-    "ordinary": int,
-    "trace": bool,
-    "seed": int,
-    "pooled": bool,
-}
-_SPEC: dict[str, type] = {
-    "revision": str,
-    "device": str,
-    "dtype": str,
-    "bridge": bool,
-    "trust_remote_code": bool,
-    "n_devices": int,
-}
 
 
 def _list(given: Mapping[str, Any], name: str, where: str) -> list[Any]:
@@ -76,7 +57,7 @@ def _list(given: Mapping[str, Any], name: str, where: str) -> list[Any]:
     value = given.get(name, [])
     if isinstance(value, str | Mapping):
         return [value]
-    return list(_expect(value, list, name, where))
+    return list(expect(value, list, name, where))
 
 
 def _specs(one: Any, shared: Mapping[str, Any], where: str) -> list[ModelSpec]:
@@ -111,7 +92,7 @@ def _spec(one: Any, shared: Mapping[str, Any], where: str) -> ModelSpec:
             words = _list({"skip": value}, "skip", where)
             values[name] = tuple(_text(word, "skip", where) for word in words)
         else:
-            values[name] = _expect(value, _SPEC[name], name, where)
+            values[name] = expect(value, SPEC[name], name, where)
     return ModelSpec(name=_text(one["name"], "name", where), **values)
 
 
@@ -123,7 +104,7 @@ def _refuse_unknown(given: Mapping[Any, Any], known: set[str], where: str, whose
 
 
 def _layers(value: Any, where: str) -> tuple[int, ...]:
-    parts = [value] if isinstance(value, str | int) else _expect(value, list, "layers", where)
+    parts = [value] if isinstance(value, str | int) else expect(value, list, "layers", where)
     for part in parts:
         if isinstance(part, bool) or not isinstance(part, str | int):
             raise SweepError(f"{where}: layers is {short(value)}", "expected ranges, as in 0-11,20")
@@ -131,7 +112,7 @@ def _layers(value: Any, where: str) -> tuple[int, ...]:
 
 
 def _thresholds(value: Any, where: str) -> Thresholds:
-    given = _expect(value, dict, "thresholds", where)
+    given = expect(value, dict, "thresholds", where)
     known: dict[str, Any] = {item.name: item.type for item in fields(Thresholds)}
     for name, number in given.items():
         if name not in known:
@@ -154,43 +135,10 @@ def _thresholds(value: Any, where: str) -> Thresholds:
 
 def _text(value: Any, name: str, where: str) -> str:
     """A word; numbers are refused."""
-    word = str(_expect(value, str, name, where))
+    word = str(expect(value, str, name, where))
     if any("\ud800" <= char <= "\udfff" for char in word):
         raise SweepError(f"{where}: {name} holds half a surrogate pair in {short(word)}")
     return word
-
-
-def short(value: Any) -> str:
-    """A value in at most 100 characters; YAML can describe one whose full repr is endless.
-
-    >>> short([list(range(100))])
-    '[[0, 1, 2, 3, 4, 5, ...]]'
-    """
-    return _SHORT.repr(value)[:100]
-
-
-class _Short(reprlib.Repr):
-    def repr_int(self, x: int, level: int) -> str:
-        """Python refuses to print a number of more than 4,300 digits; cut it short here."""
-        bits = x.bit_length()
-        return super().repr_int(x, level) if bits < 10_000 else f"a number of {bits:,} bits"
-
-
-_SHORT = _Short()
-
-
-_WORDS = {str: "a string", int: "a whole number", bool: "true or false", list: "a list"}
-_WORDS |= {dict: "keys and values"}
-
-
-def _expect(value: Any, kind: type, name: str, where: str) -> Any:
-    wrong = not isinstance(value, kind)
-    if kind is int:
-        wrong = isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63
-    if wrong:
-        span = " of at least 0 and below 2^63" if kind is int else ""
-        raise SweepError(f"{where}: {name} is {short(value)}", f"expected {_WORDS[kind]}{span}")
-    return value
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -245,7 +193,28 @@ def _toml(content: str) -> Any:
         n_parts = line.partition("=")[0].count(".") + 1
         if n_parts > MOST_PARTS:  # each part copies all parts before it
             raise ValueError(f"line {number}: a key of {n_parts:,} parts; expected fewer")
-    return tomllib.loads(content)
+    found = tomllib.loads(content)
+    _refuse_not_decimal(content)
+    return found
+
+
+_TOML_PARTS = re.compile(
+    r'"""(?:\\.|[^\\])*?"{3,5}|"(?:\\.|[^"\\\n])*"'
+    r"|'{3}.*?'{3,5}|'[^'\n]*'|#[^\n]*|[\w+.-]+",
+    re.DOTALL,
+)
+"""Strings, comments and bare words of TOML."""
+_NOT_DECIMAL = re.compile(r"[-+]?(0[xob]\w+|\d[\d.eE+-]*_[\w.+-]*)")
+
+
+def _refuse_not_decimal(content: str) -> None:
+    """Raise `ValueError` for a number such as 1_0 or 0x10, as `plain_yaml` does."""
+    for part in _TOML_PARTS.finditer(content):
+        if _NOT_DECIMAL.fullmatch(part[0]):
+            line = content.count("\n", 0, part.start()) + 1
+            raise ValueError(
+                f"line {line}: {part[0]!r:.60} is not decimal; write it so, or put it in quotes"
+            )
 
 
 _READERS = {".yaml": _yaml, ".yml": _yaml, ".toml": _toml}

@@ -64,7 +64,6 @@ def _run(folder: Path) -> Verified:
     n_tables, wrong, note = _tables(folder)
     if not wrong:
         whole_records(RunFolder(folder))
-    wrong += _unsealed(folder)
     return Verified(n_files=n_tables, complaints=tuple(wrong), command=_command(folder), note=note)
 
 
@@ -87,7 +86,7 @@ def _sweep(folder: Path) -> Verified:
             note = "the sweep is not finished: the same command resumes it"
     return Verified(
         n_files=len(shards) + n_tables + 2,  # plus the manifest and the config
-        complaints=tuple(complaints + wrong + _unsealed(folder)),
+        complaints=tuple(complaints + wrong),
         command=command or _command(folder),
         note=note,
     )
@@ -131,14 +130,6 @@ def _tables(folder: Path) -> tuple[int, list[str], str]:
         note = f"{RECORD} has no SHA-256 of them: tables were read with their page checksums"
         return len(paths) + 1, list(_unreadable(paths)), note
     return len(tables) + 1, list(_changed(folder, tables)), ""
-
-
-def _unsealed(folder: Path) -> list[str]:
-    """A complaint if `run.json` has no SHA-256 of itself: any change in it would go unnoticed."""
-    if not _record(folder):
-        return []
-    sealed = "sha256" in files.load_json(files.read_text(folder / RECORD))
-    return [] if sealed else [f"{RECORD} has no sha256 of its content: it was changed, or is old"]
 
 
 def _changed(folder: Path, tables: dict[str, str]) -> Iterable[str]:

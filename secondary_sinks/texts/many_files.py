@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from secondary_sinks.errors import TextError
+from secondary_sinks.numbers import whole_number
 from secondary_sinks.texts.limits import check_lengths
 from secondary_sinks.texts.read_files import bundled_corpus, read_texts
 from secondary_sinks.texts.records import plain_text
@@ -28,6 +29,12 @@ def read_many(
     Raises `TextError` for a file that cannot be read, for a file that is given twice, and for the
     same text under the same id in two files.
     """
+    if isinstance(paths, str | os.PathLike):
+        raise TextError(
+            f"paths is {paths!r:.60}, one path", f"expected a list, as in [{paths!r:.60}]"
+        )
+    if limit is not None:
+        whole_number("limit", limit, TextError, 1)
     texts = _read_all(paths) if paths else bundled_corpus()
     return [replace(text, first=max_tokens) for text in texts[:limit]]
 

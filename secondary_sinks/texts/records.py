@@ -9,15 +9,14 @@ from typing import Any
 from secondary_sinks import files
 from secondary_sinks.errors import SinkWarning, TextError
 from secondary_sinks.texts.text import (
-    Message,
+    ROLES,
     StoredIds,
     Text,
+    check_messages,
     content_sha256,
-    extras_of,
     ids_sha256,
 )
 
-ROLES = ("system", "user", "assistant")
 FORMS = ({"text"}, {"prompt", "output"}, {"messages"})
 """Keys with the content of a text; an object has exactly one of these sets."""
 STORED = "stored_ids"
@@ -91,7 +90,7 @@ def _from_record(record: dict[str, Any], text_id: str, where: str) -> Text:
             {"role": "user", "content": record["prompt"]},
             {"role": "assistant", "content": record["output"]},
         ]
-    return Text(text_id=text_id, messages=_messages(turns, where), place=where)
+    return Text(text_id=text_id, messages=check_messages(turns, where), place=where)
 
 
 def refuse_unknown(record: dict[str, Any], content: Iterable[str], where: str) -> None:
@@ -118,36 +117,6 @@ def _may_be_content(key: str) -> bool:
     spelled = key.strip().lower()
     forms = {name for form in FORMS for name in form}
     return spelled in CONTENT or bool(forms & {spelled, spelled + "s", spelled.rstrip("s")})
-
-
-def _messages(turns: Any, where: str) -> tuple[Message, ...]:
-    if not isinstance(turns, list) or not turns:
-        raise TextError(f"{where}: 'messages' must be a list with at least one message")
-    for turn in turns:
-        if not isinstance(turn, dict) or turn.get("role") not in ROLES:
-            raise TextError(f"{where}: each message needs a role, one of {', '.join(ROLES)}")
-        _check_content(turn, where)
-    return tuple(dict(turn) for turn in turns)
-
-
-def _check_content(turn: Message, where: str) -> None:
-    """Raise `TextError` for a message without content, or with content that is not text."""
-    content = turn.get("content")
-    if isinstance(content, list):
-        for part in content:
-            if not isinstance(part, dict) or part.keys() != {"type", "text"}:
-                raise TextError(f"{where}: a part of a message is {part!r:.60}; {_PART}")
-            if part["type"] != "text" or not isinstance(part["text"], str):
-                raise TextError(f"{where}: a part of a message is {part!r:.60}; {_PART}")
-        has_content = any(part["text"].strip() for part in content)
-    else:
-        has_content = isinstance(content, str) and bool(content.strip())
-    not_text = not isinstance(content, str | list | None)
-    if not_text or not (has_content or extras_of(turn)):
-        raise TextError(f"{where}: the content of a message is empty or not a string")
-
-
-_PART = 'expected only parts such as {"type": "text", "text": "..."}'
 
 
 def _parse_stored_ids(found: Any, text: Text, where: str) -> StoredIds:

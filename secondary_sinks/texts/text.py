@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,7 @@ from secondary_sinks.display import count
 from secondary_sinks.errors import TextError
 from secondary_sinks.numbers import whole_number
 
+ROLES = ("system", "user", "assistant")
 Message = dict[str, Any]
 """`role`, `content` (a string, or a list of text parts), and any other keys that were given."""
 
@@ -36,7 +38,21 @@ class Text:
     """File and line that it came from, for error messages."""
 
     def __post_init__(self) -> None:
-        """Raises `TextError` for a number of tokens that no text can be cut to."""
+        """Raises `TextError` for what no reader of texts would make.
+
+        That is a text without a name, one that is not either plain or messages, messages without a
+        role or content, and a number of tokens that no text can be cut to.
+        """
+        if not isinstance(self.text_id, str) or not self.text_id:
+            raise TextError(f"text_id is {self.text_id!r:.60}", "expected a name")
+        where = self.place or f"text {self.text_id!r:.60}"
+        if (self.plain is None) == (not self.messages):
+            both = "both" if self.messages else "neither"
+            raise TextError(f"{where}: {both} of plain and messages", "expected one of them")
+        if self.plain is None:
+            check_messages(self.messages, where)
+        else:
+            _check_plain(self.plain, where)
         if self.first is not None:
             whole_number("first", self.first, TextError, 1)
 
@@ -88,6 +104,45 @@ def extras_of(message: Message) -> dict[str, Any]:
     """Keys of a message other than role and content, such as `reasoning_content`."""
     known = {"role", "content"}
     return {key: value for key, value in message.items() if key not in known and value}
+
+
+def _check_plain(plain: Any, where: str) -> None:
+    """Raise `TextError` for what is no text, or cannot be written as UTF-8."""
+    if not isinstance(plain, str):
+        raise TextError(f"{where}: plain is {plain!r:.60}", "expected a string")
+    if re.search("[\ud800-\udfff]", plain):
+        raise TextError(f"{where}: half a surrogate pair", "expected whole characters")
+
+
+def check_messages(turns: Any, where: str) -> tuple[Message, ...]:
+    """The messages of a conversation. Raises `TextError` for one without a role or content."""
+    if not isinstance(turns, list | tuple) or not turns:
+        raise TextError(f"{where}: 'messages' must be a list with at least one message")
+    for turn in turns:
+        if not isinstance(turn, dict) or turn.get("role") not in ROLES:
+            raise TextError(f"{where}: each message needs a role, one of {', '.join(ROLES)}")
+        _check_content(turn, where)
+    return tuple(dict(turn) for turn in turns)
+
+
+def _check_content(turn: Message, where: str) -> None:
+    """Raise `TextError` for a message without content, or with content that is not text."""
+    content = turn.get("content")
+    if isinstance(content, list):
+        for part in content:
+            if not isinstance(part, dict) or part.keys() != {"type", "text"}:
+                raise TextError(f"{where}: a part of a message is {part!r:.60}; {_PART}")
+            if part["type"] != "text" or not isinstance(part["text"], str):
+                raise TextError(f"{where}: a part of a message is {part!r:.60}; {_PART}")
+        has_content = any(part["text"].strip() for part in content)
+    else:
+        has_content = isinstance(content, str) and bool(content.strip())
+    not_text = not isinstance(content, str | list | None)
+    if not_text or not (has_content or extras_of(turn)):
+        raise TextError(f"{where}: the content of a message is empty or not a string")
+
+
+_PART = 'expected only parts such as {"type": "text", "text": "..."}'
 
 
 def _hash(plain: str | None, messages: Sequence[Message], *more: Any) -> str:

@@ -158,13 +158,21 @@ class SinkTable(Listed[Sink]):
         return SinkTable(sinks=kept, thresholds=self.thresholds, near=near)
 
     def to_frame(self) -> "pd.DataFrame":
-        """One row per sink; `layers` become ranges, in the column `segments`."""
+        """One row per sink; `layers` become ranges, in the column `segments`.
+
+        The thresholds are in `attrs`. Tokens that are no sinks (`near`) are left out.
+        """
         rows = [asdict(sink) | {"layers": sink.segments} for sink in self.sinks]
-        return tidy(rows, Sink).rename(columns={"layers": "segments"})
+        frame = tidy(rows, Sink).rename(columns={"layers": "segments"})
+        frame.attrs["thresholds"] = asdict(self.thresholds)
+        return frame
 
     @staticmethod
     def from_frame(frame: "pd.DataFrame", thresholds: Thresholds | None = None) -> "SinkTable":
-        """The inverse of `to_frame`. Raises `DetectionError` for any other frame."""
+        """The inverse of `to_frame`. Raises `DetectionError` for any other frame.
+
+        Thresholds are those given, else those in `attrs`, else the defaults.
+        """
         names = ["segments" if item.name == "layers" else item.name for item in fields(Sink)]
         missing = [name for name in names if name not in frame]
         if missing:
@@ -177,7 +185,21 @@ class SinkTable(Listed[Sink]):
             sinks = [_from_row(row) for row in rows]
         except (TypeError, ValueError) as error:
             raise DetectionError(f"not a table of sinks: {error}") from error
-        return SinkTable(sinks=tuple(sinks), thresholds=thresholds or Thresholds())
+        _refuse_doubled(frame)
+        stored = frame.attrs.get("thresholds", {})
+        return SinkTable(sinks=tuple(sinks), thresholds=thresholds or Thresholds(**stored))
+
+
+def _refuse_doubled(frame: "pd.DataFrame") -> None:
+    """Raise `DetectionError` for a token that has two rows (of one model, if that is named)."""
+    key = [name for name in ("model", "text_id", "pos") if name in frame]
+    doubled = frame.loc[frame.duplicated(key), ["text_id", "pos"]]
+    if len(doubled):
+        text_id, pos = doubled.iloc[0]
+        raise DetectionError(
+            f"not a table of sinks: position {pos} of text {text_id!r:.60} has two rows",
+            "expected one row per sink",
+        )
 
 
 def _from_row(row: dict[Any, Any]) -> Sink:
@@ -188,6 +210,8 @@ def _from_row(row: dict[Any, Any]) -> Sink:
         kind: Any = (int, float) if kinds[name] is float else kinds[name]
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
             raise ValueError(f"{name} is {value!r:.60}; expected {kinds[name].__name__}")
+    if values["kind"] not in SINK_KINDS:
+        raise ValueError(f"kind is {values['kind']!r:.60}; expected some of {SINK_KINDS}")
     most = dict.fromkeys(("l_start", "l_end", "lifetime"), MOST_LAYERS) | {"pos": 2**53}
     for name, limit in most.items():
         if not 0 <= values[name] <= limit:

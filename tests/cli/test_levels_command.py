@@ -8,6 +8,7 @@ import pytest
 from secondary_sinks.cli.entry import run
 from secondary_sinks.runs import RunFolder
 from secondary_sinks.types import SinkTable
+from tests.cli.test_malformed_runs import seal
 from tests.detection.test_authors import entry, line
 from tests.detection.traces import sink
 
@@ -128,4 +129,5 @@ def write_bad(place, folder):
         (place / name / "run.json").write_bytes((folder / "run.json").read_bytes())
     old = pd.read_parquet(folder / "sinks.parquet").drop(columns="copy_of")
     RunFolder(place / "old").write_table("sinks", old)
+    seal(place / "old")
     (place / "damaged" / "sinks.parquet").write_bytes(b"PAR1")

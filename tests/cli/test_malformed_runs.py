@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from secondary_sinks import files
 from secondary_sinks.cli.entry import run
 from secondary_sinks.runs import RunFolder
 from tests.detection.test_authors import entry, line
@@ -24,12 +25,19 @@ def write_run(path, **changes):
     return folder
 
 
+def seal(path):
+    """Make the record of a folder name the tables that are there now."""
+    tables = {one.stem: files.sha256_of(one) for one in path.glob("*.parquet")}
+    RunFolder(path).write_record(RunFolder(path).record() | {"tables": tables})
+
+
 def table(name, change):
-    """A run, one of whose tables is another."""
+    """A run, one of whose tables is another, which its record names."""
 
     def damage(path):
         folder = write_run(path)
         folder.write_table(name, change(folder.table(name)))
+        folder.write_record(folder.record())
 
     return damage
 
@@ -92,6 +100,7 @@ def marked(metadata):
     def damage(path):
         place = write_run(path).path / "sinks.parquet"
         pq.write_table(pq.read_table(place).replace_schema_metadata(metadata), place)
+        seal(path)
 
     return damage
 
@@ -110,6 +119,7 @@ def test_a_small_file_of_a_table_beyond_memory_is_refused_with_the_numbers(tmp_p
         table = pa.table({f"c{n}": column for n in range(50)})
         for _ in range(2):
             writer.write_table(table)
+    seal(folder.path)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("secondary_sinks.runs.parquet.free_bytes", lambda: 700_000_000)
         named = "holds 2,000,000 rows of 50 columns, which need 0.8 GB of memory; 0.7 GB is free"
@@ -123,6 +133,7 @@ def test_a_small_file_of_texts_beyond_memory_is_refused_with_the_numbers(tmp_pat
     word = pa.array(["x" * 1_000_000])
     column = pa.DictionaryArray.from_arrays(pa.array(np.zeros(2_000, dtype=np.int32)), word)
     pq.write_table(pa.table({"token": column}), place, store_schema=False)  # read as plain text
+    seal(folder.path)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("secondary_sinks.runs.parquet.free_bytes", lambda: 700_000_000)
         named = "holds 2,000 rows of 1 columns, which need 2.0 GB of memory; 0.7 GB is free"
@@ -141,7 +152,8 @@ REPORT = {
     "record of NUL": (raw("run.json", lambda raw: b"\0" * len(raw)), "run.json' is damaged"),
     "record without end": (raw("run.json", lambda raw: b"[" * 100_000), "run.json' is damaged"),
     "record of a later version": (raw("run.json", lambda raw: b'{"schema": 99}'), "schema 1"),
-    "record almost empty": (raw("run.json", lambda raw: b'{"schema": 1}'), "has no 'key'"),
+    "record almost empty": (lambda path: write_run(path).write_record({}), "has no 'key'"),
+    "record without a hash": (raw("run.json", lambda raw: b'{"schema": 1}'), "has no sha256"),
     "no model": (without("model"), "it has no 'model'"),
     "no texts": (without("texts"), "it has no 'texts'"),
     "a text twice": (fields(texts=2 * record()["texts"][:1]), "expected an id that no text has"),
@@ -244,11 +256,11 @@ ONLY_A_SCHEMA = {
 }
 
 
-@pytest.mark.parametrize("content", ['{"schema": 1}', '{"schema": 1, "models": [3], "texts": 4}'])
+@pytest.mark.parametrize("content", [{}, {"models": [3], "texts": 4}])
 @pytest.mark.parametrize(("words", "named"), ONLY_A_SCHEMA.values(), ids=ONLY_A_SCHEMA)
 def test_a_record_of_a_schema_alone_is_one_line(words, named, content, tmp_path, capfd):
     write_run(tmp_path / "run")
-    (tmp_path / "run" / "run.json").write_text(content)
+    RunFolder(tmp_path / "run").write_record(content)
     named = named if "models" not in content else "run"
     refused([word.format(tmp_path / "run") for word in words], named, tmp_path, capfd)
 
@@ -356,11 +368,12 @@ def test_an_undamaged_run_is_reported_and_has_levels(tmp_path, capfd):
 
 
 def test_what_a_foreign_table_says_cannot_steer_the_terminal(tmp_path, capfd):
-    """Kinds, labels and tokens of a table of somebody else: escapes and markup are only shown."""
+    """Labels and tokens of a table of somebody else: escapes and markup are only shown."""
     hostile = "\x1b[2J[red]\u202enoise[/red]"
     folder = write_run(tmp_path / "run")
-    rows = [frames.sink(kind=hostile, label=hostile, token=hostile)]
+    rows = [frames.sink(label=hostile, token=hostile)]
     folder.write_table("sinks", pd.DataFrame(rows))
+    seal(folder.path)
     assert run(["levels", str(tmp_path / "run")]) == 0
     printed = "".join(capfd.readouterr().out.split())
     assert "\x1b" not in printed

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ import torch
 
 from secondary_sinks.detection import find_levels
 from secondary_sinks.errors import DetectionError
-from secondary_sinks.types import SinkTable
+from secondary_sinks.types import SinkTable, Thresholds
 from tests.detection.test_levels import THREE, deepseek, drawn
 from tests.detection.traces import sink
 
@@ -131,6 +132,8 @@ def test_a_table_survives_its_frame(three):
     again = SinkTable.from_frame(three.to_frame())
     pd.testing.assert_frame_equal(again.to_frame(), three.to_frame())
     assert again.sinks[0].layers == three.sinks[0].layers
+    other = replace(three, thresholds=Thresholds(aligned=0.5))
+    assert SinkTable.from_frame(other.to_frame()).thresholds == other.thresholds
 
 
 @pytest.mark.parametrize(
@@ -138,6 +141,8 @@ def test_a_table_survives_its_frame(three):
     [
         (lambda frame: frame.drop(columns="copy_of"), "no column 'copy_of'"),
         (lambda frame: frame.assign(segments="2-x"), "invalid literal"),
+        (lambda frame: frame.assign(kind="bogus"), "kind is 'bogus'; expected some of"),
+        (lambda frame: frame.iloc[[0, 0]], "has two rows; expected one row per sink"),
     ],
 )
 def test_a_foreign_frame_is_refused(three, change, named):

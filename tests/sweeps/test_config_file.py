@@ -1,6 +1,7 @@
 """Configs from plain data and files: what they may say, and one line for everything else."""
 
 import json
+import re
 
 import pytest
 
@@ -138,8 +139,10 @@ def test_files_that_are_no_config(name, content, named, tmp_path):
 def test_a_file_of_numbers_without_end_is_refused_and_not_a_traceback(tmp_path):
     for name, sign in {"c.yaml": ":", "c.toml": " ="}.items():
         (tmp_path / name).write_text(f"ordinary{sign} 0x{'f' * 100_000}")
-        with pytest.raises(SweepError, match="ordinary is a number of 400,000 bits"):
+        with pytest.raises(SweepError, match="is not decimal"):
             from_dict(read_config(tmp_path / name))
+    with pytest.raises(SweepError, match="ordinary is a number of 400,000 bits"):
+        from_dict({"models": ["a"], "ordinary": 1 << 399_999})
 
 
 def test_a_large_file_is_refused_before_it_is_read(tmp_path):
@@ -179,3 +182,61 @@ def test_several_revisions_are_several_models(revisions):
     assert [spec.name for spec in of_all.models] == ["a/b@step1", "a/b@step9", "c/d"]
     assert of_all.models[2].revision == "main"
     assert from_dict(config.to_dict()) == config
+
+
+def changed(owner, **values):
+    """A frozen object with values that the checks of types in these tests would not let pass."""
+    for name, value in values.items():
+        object.__setattr__(owner, name, value)
+    return owner
+
+
+FROM_PYTHON = {
+    "a negative limit": ({"limit": -1}, "limit is -1; expected a whole number of at least 0"),
+    "a limit of a fraction": ({"max_tokens": 1.5}, "max_tokens is 1.5; expected a whole number"),
+    "a negative count": ({"ordinary": -1}, "ordinary is -1; expected a whole number"),
+    "a seed of a word": ({"seed": "x"}, "seed is 'x'; expected a whole number"),
+    "no for False": ({"pooled": "no"}, "pooled is 'no'; expected true or false"),
+    "no trace": ({"trace": "no"}, "trace is 'no'; expected true or false"),
+    "thresholds as a dict": ({"thresholds": {}}, "thresholds is {}; expected Thresholds"),
+    "a layer below 0": ({"layers": (-1,)}, "layers holds -1; expected only whole numbers from 0"),
+    "a layer that is True": ({"layers": (True,)}, "layers holds True; expected only whole"),
+    "a layer of a fraction": ({"layers": (1.0,)}, "layers holds 1.0; expected only whole"),
+    "no layers": ({"layers": ()}, "layers is empty; leave it out for all layers"),
+    "layers as a word": ({"layers": "3"}, "layers is '3'; expected a list of whole numbers"),
+    "a model as a word": ({"models": ("x",)}, "models holds 'x'; expected only ModelSpec"),
+    "one file": ({"texts": "file"}, "texts is 'file'; expected a list of strings"),
+    "devices of a model": (
+        {"models": (changed(ModelSpec(name="a"), n_devices="2"),)},
+        "n_devices is '2'",
+    ),
+    "a name that is none": (
+        {"models": (changed(ModelSpec(name="a"), name=3),)},
+        "name is 3; expected a string",
+    ),
+}
+
+
+@pytest.mark.parametrize(("given", "named"), FROM_PYTHON.values(), ids=FROM_PYTHON)
+def test_a_config_in_python_is_checked_as_its_file_is(given, named):
+    with pytest.raises(SweepError, match=re.escape(named)):
+        changed(SweepConfig(models=(ModelSpec(name="a"),)), **given).check(("a",))
+
+
+@pytest.mark.parametrize("number", ["1_0", "0x10", "0b11", "-0.5_0"])
+@pytest.mark.parametrize(("kind", "sign"), [("toml", "="), ("yaml", ":")])
+def test_numbers_that_are_not_decimal_are_refused_in_toml_and_yaml(kind, sign, number, tmp_path):
+    path = tmp_path / f"c.{kind}"
+    path.write_text(f'edits {sign} ["zero"]\nlimit {sign} {number}\n')
+    with pytest.raises(SweepError, match=f"'{number}' is not decimal"):
+        read_config(path)
+
+
+def test_words_and_comments_of_toml_are_not_numbers(tmp_path):
+    words = ["1_0", "0x10", "a 1_0 b", '1_0 "']
+    content = f"texts = {json.dumps(words)}  # 1_0\na = '''0x10\n1_0'''\n"
+    content += 'b = """\n1_0 """"'
+    (tmp_path / "c.toml").write_text(content + "\nlimit = +10\nd = 1e-3\n")
+    found = read_config(tmp_path / "c.toml")
+    assert found["texts"] == words
+    assert (found["a"], found["b"], found["limit"], found["d"]) == ("0x10\n1_0", '1_0 "', 10, 1e-3)

@@ -157,22 +157,28 @@ def test_a_manifest_of_another_schema_is_refused_not_recomputed(tmp_path):
     assert sorted((tmp_path / "out" / "sweep" / "shards").iterdir()) == before
 
 
+def rewrite(folder, effects):
+    """Another table of effects, which the record names."""
+    folder.write_table("effects", effects)
+    folder.write_record(folder.record())
+
+
 def test_another_schema_is_refused_and_older_tables_are_filled_in(tmp_path, monkeypatch):
     sweep(tmp_path / "out")
     folder = RunFolder(tmp_path / "out")
     bare = folder.table("effects").drop(columns=["model", "donor", "cell"])
-    folder.write_table("effects", bare)
+    rewrite(folder, bare)
     filled = runs.open(tmp_path / "out").effects
     assert set(filled["model"]) == {"planted"}
     assert filled["donor"].isna().all()
-    folder.write_table("effects", bare.drop(columns="layer"))
+    rewrite(folder, bare.drop(columns="layer"))
     with pytest.raises(RunFolderError, match="no column 'layer'"):
         _ = runs.open(tmp_path / "out").effects
-    folder.write_table("effects", bare.astype({"layer": str}))
+    rewrite(folder, bare.astype({"layer": str}))
     with pytest.raises(RunFolderError, match=r"column 'layer'.*expected int"):
         _ = runs.open(tmp_path / "out").effects
     with monkeypatch.context() as patch:
         patch.setitem(parquet.SCHEMAS, "effects", 2)
-        folder.write_table("effects", bare)
+        rewrite(folder, bare)
     with pytest.raises(RunFolderError, match="of schema 2; this version reads sinks 1"):
         _ = runs.open(tmp_path / "out").effects

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from experiments.recorded import write_record
+from secondary_sinks import files, runs
 from secondary_sinks.cli.entry import run
 from secondary_sinks.errors import RunFolderError
 from secondary_sinks.runs import RunFolder
@@ -53,22 +54,52 @@ def test_a_run_without_cells_is_checked_by_its_hashes(tmp_path, capsys):
     RunFolder(tmp_path).write_table("sinks", pd.DataFrame({"a": [1]}))
     assert run(["verify", str(tmp_path)]) == 3
     assert "table sinks.parquet is damaged" in capsys.readouterr().out
-    record = json.loads((tmp_path / "run.json").read_text())
-    del record["tables"], record["sha256"]
-    (tmp_path / "run.json").write_text(json.dumps(record))
+    RunFolder(tmp_path).write_record(RunFolder(tmp_path).record() | {"tables": {}})
     found = verify(tmp_path)
-    unsealed = "run.json has no sha256 of its content: it was changed, or is old"
-    assert (found.complaints, "page checksums" in found.note) == ((unsealed,), True)
+    assert (found.complaints, "page checksums" in found.note) == ((), True)
     (tmp_path / "sinks.parquet").write_bytes(b"PAR1")
     assert "table sinks.parquet is damaged" in verify(tmp_path).complaints[0]
 
 
-def test_a_record_without_its_hash_is_not_intact(swept, capsys):
+@pytest.mark.parametrize("sha256", [{}, {"sha256": None}])
+def test_a_record_without_its_hash_is_not_believed(sha256, swept, capsys):
     record = json.loads((swept / "run.json").read_text())
     del record["sha256"]
-    (swept / "run.json").write_text(json.dumps(record | {"seed": 7}))
+    (swept / "run.json").write_text(json.dumps(record | {"seed": 7} | sha256))
     assert run(["verify", str(swept)]) == 3
-    assert "run.json has no sha256 of its content" in capsys.readouterr().out
+    assert "run.json' has no sha256 of its content" in capsys.readouterr().out
+    assert run(["report", str(swept)]) == 2
+    sweep(swept, texts=TEXTS[:1])
+    assert verify(swept).complaints == ()
+
+
+@pytest.mark.parametrize("command", ["report", "export", "levels"])
+def test_tables_of_another_run_are_refused_by_every_reader(command, tmp_path, capsys):
+    for name, kept in {"ra": 2, "rb": 1}.items():
+        write_run(tmp_path / name)
+        own = RunFolder(tmp_path / name)
+        own.write_table("sinks", own.table("sinks").head(kept))
+        own.write_record(own.record())
+    assert len(RunFolder(tmp_path / "rb").table("sinks")) == 1
+    place = tmp_path / "ra" / "sinks.parquet"
+    place.write_bytes((tmp_path / "rb" / "sinks.parquet").read_bytes())
+    with pytest.raises(RunFolderError, match=r"of another run: it is not the table that run"):
+        runs.open(tmp_path / "ra").sinks  # noqa: B018
+    assert run([command, str(tmp_path / "ra")]) == 2
+    assert "is not the table that run.json names" in capsys.readouterr().err
+
+
+def test_a_table_is_compared_again_only_when_it_changed(tmp_path, monkeypatch):
+    write_run(tmp_path)
+    folder, asked = RunFolder(tmp_path), []
+    whole = files.sha256_of
+    monkeypatch.setattr(files, "sha256_of", lambda path: asked.append(path.name) or whole(path))
+    for _ in range(2):
+        folder.table("sinks")
+    assert asked == ["sinks.parquet"]
+    RunFolder(tmp_path).write_table("sinks", pd.DataFrame({"a": [1]}))
+    with pytest.raises(RunFolderError, match=r"run\.json names"):
+        folder.table("sinks")
 
 
 def test_a_changed_verdict_is_damaged(tmp_path):

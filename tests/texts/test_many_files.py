@@ -66,3 +66,14 @@ def test_texts_in_python_need_ids_of_their_own():
 def test_a_data_set_twice_is_refused():
     with pytest.raises(TextError, match="are the same texts"):
         read_many(["hf:a:train:text", "hf:a:train:text"])
+
+
+@pytest.mark.parametrize("limit", [-1, 0, True])
+def test_a_limit_that_would_drop_other_texts_is_refused(limit):
+    with pytest.raises(TextError, match=r"limit is .*; expected a whole number of at least 1"):
+        read_many([], limit)
+
+
+def test_one_path_is_not_a_list_of_letters():
+    with pytest.raises(TextError, match=r"one path; expected a list, as in \['a/b'\]"):
+        read_many("a/b")

@@ -142,3 +142,25 @@ def test_a_tokenizer_that_panics_is_an_error_and_an_interrupt_is_none():
 
     with pytest.raises(KeyboardInterrupt):
         encode(interrupted, "a")
+
+
+TURN = {"role": "user", "content": "Who?"}
+NO_TEXTS = {
+    "both": ({"plain": "a b", "messages": (TURN,)}, "both of plain and messages"),
+    "neither": ({}, "neither of plain and messages"),
+    "another role": ({"messages": (TURN | {"role": "alien"},)}, "each message needs a role"),
+    "no content": ({"messages": (TURN | {"content": ""},)}, "the content of a message is empty"),
+    "no name": ({"text_id": "", "plain": "a b"}, "text_id is ''; expected a name"),
+    "a number as a name": ({"text_id": 5, "plain": "a b"}, "text_id is 5; expected a name"),
+    "a number": ({"plain": 5}, "plain is 5; expected a string"),
+    "half a pair": ({"plain": "a \ud83d"}, "half a surrogate pair; expected whole characters"),
+}
+
+
+@pytest.mark.parametrize(("given", "named"), NO_TEXTS.values(), ids=NO_TEXTS)
+def test_a_text_in_python_is_checked_as_its_file_is(given, named):
+    text = Text(text_id="t", plain="a b")
+    for name, value in ({"text_id": "t", "plain": None, "messages": ()} | given).items():
+        object.__setattr__(text, name, value)
+    with pytest.raises(TextError, match=named):
+        text.__post_init__()
