@@ -55,7 +55,7 @@ def ablate(
     for a negative number of controls, `TraceError` for no trace, or one of another
     model or text than its sinks.
     """
-    labels, chosen = _labels(edit), _layers(layers)
+    labels, chosen = checked_labels(edit), checked_layers(layers)
     whole_number("ordinary", ordinary, EditError, 0)
     texts = as_traces(traces)
     refuse_empty("the list of traces", texts, TraceError)
@@ -66,12 +66,12 @@ def ablate(
     begins = shared_lengths([trace.tokens for trace in texts])
     parts = [part_of(progress, number, len(texts)) for number in range(len(texts))]
     return Effects.join(
-        _of_text(model, trace, sinks, labels, part, begin=begin, **given)
+        ablate_text(model, trace, sinks, labels, part, begin=begin, **given)
         for trace, part, begin in zip(texts, parts, begins, strict=True)
     )
 
 
-def _labels(edit: Any) -> list[str]:
+def checked_labels(edit: Any) -> list[str]:
     """The labels of one edit or several. Raises `EditError` for anything else, none or doubles."""
     several = isinstance(edit, Iterable) and not isinstance(edit, str)
     labels = list(edit) if several else [edit]
@@ -81,7 +81,7 @@ def _labels(edit: Any) -> list[str]:
     return labels
 
 
-def _layers(layers: Any) -> tuple[int, ...] | None:
+def checked_layers(layers: Any) -> tuple[int, ...] | None:
     """The layers, or None for all. Raises `EditError` for anything else, none or doubles."""
     if layers is None:
         return None
@@ -91,18 +91,19 @@ def _layers(layers: Any) -> tuple[int, ...] | None:
     return chosen
 
 
-def _of_text(
+def ablate_text(
     model: HookedModel,
     trace: Trace,
     sinks: SinkTable,
     labels: Sequence[str],
-    progress: Progress | None,
+    progress: Progress | None = None,
     *,
     layers: Sequence[int] | None,
     ordinary: int,
     kl: bool,
     begin: int,
 ) -> Effects:
+    """`ablate` of one text that begins with `begin` tokens of an earlier one."""
     owners = owners_of(trace, sinks, ordinary, begin)
     every = range(len(trace.norm)) if layers is None else layers
     edits = [

@@ -80,6 +80,7 @@ def mass_from_qk(
     >>> mass_from_qk(torch.zeros(2, 1, 4), torch.randn(2, 1, 4), scale=0.5).tolist()
     [[0.75, 0.5]]
     """
+    _check_tensors(queries, keys, learned_sinks)
     received = received_from_qk(
         queries,
         keys,

@@ -1,15 +1,17 @@
 """Necessity: which MLPs does a secondary sink need?"""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
 
-from secondary_sinks.causal import ablate
+from secondary_sinks.causal.ablate import ablate_text, checked_labels, checked_layers
 from secondary_sinks.causal.controls import owners_of
 from secondary_sinks.causal.donors import token_twins
+from secondary_sinks.errors import EditError
 from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.numbers import whole_number
 from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.questions import figures
 from secondary_sinks.questions.answer import Answer, combine_outcomes, judge, sum_counts
@@ -36,6 +38,7 @@ from secondary_sinks.questions.matched_pairs import (
     TextPairs,
     count_censored,
     match_pairs,
+    with_progress,
 )
 from secondary_sinks.questions.question import Cells, Question, Sample
 from secondary_sinks.questions.run_claims import layers_of
@@ -86,7 +89,11 @@ def necessity(
     """
     texts = match_pairs(traces, sinks)
     formed_by = by_place(model, texts, sinks, forming)
-    cells = _cells(model, texts, sinks, edits, layers, ordinary, progress)
+    labels, chosen = checked_labels(edits), checked_layers(layers)
+    whole_number("ordinary", ordinary, EditError, 0)
+    asked = with_progress(texts, progress)
+    parts = [_cells(model, text, sinks, labels, chosen, ordinary) for text in asked]
+    cells = pd.concat(parts, ignore_index=True)
     formed = _formed_cells(model, texts, sinks, held_out(texts, formed_by), edits)
     n_claims = n_claims or len(could_end(cells)) + 1
     left_out = sum_counts(*(text.left_out for text in texts))
@@ -103,21 +110,18 @@ def necessity(
 
 def _cells(
     model: HookedModel,
-    texts: Sequence[TextPairs],
+    text: TextPairs,
     sinks: SinkTable,
     edits: Sequence[str],
-    layers: int | Sequence[int] | None,
+    layers: tuple[int, ...] | None,
     ordinary: int,
-    progress: Progress | None,
 ) -> pd.DataFrame:
     """Effects at the tested sinks and at their controls."""
-    tested = [(text.trace.text_id, case.sink.pos) for text in texts for case in text.cases]
-    of_texts = {text_id for text_id, _ in tested}
-    table = replace(sinks, sinks=tuple(s for s in sinks.sinks if s.text_id in of_texts))
-    given: Any = {"layers": layers, "ordinary": ordinary, "progress": progress}
-    every = ablate(model, [text.trace for text in texts], table, edits, **given).to_frame()
-    owners = pd.MultiIndex.from_frame(every[["text_id", "sink_pos"]])
-    return every[owners.isin(tested)].reset_index(drop=True)
+    asked = [case.sink.pos for case in text.cases]
+    table = sinks if asked else SinkTable(sinks=(), thresholds=sinks.thresholds)
+    given: Any = {"layers": layers, "ordinary": ordinary, "kl": True, "begin": text.begin}
+    every = ablate_text(model, text.trace, table, edits, **given).to_frame()
+    return every[every["sink_pos"].isin(asked)]
 
 
 def _effects(cells: pd.DataFrame, n_claims: int) -> pd.DataFrame:
