@@ -69,15 +69,16 @@ def damage_in_words(rows: Iterable[Mapping[str, Any]]) -> str:
     """The same in a sentence; empty without rows. MLPs with few sinks are only in the table.
 
     >>> row = {"role": "writer", "layer": 2, "kl_at_token": 0.35, "n_sinks": 9}
-    >>> damage_in_words([row | {"edit": "zero"}, row | {"edit": "mean:twins"}])
-    'KL at the sink (nats, median): MLP 2 (writer of 9 sinks) zero 0.35, mean:twins 0.35'
+    >>> damage_in_words([row | {"edit": "zero"}])
+    'KL at the sink (nats, median): MLP 2 (writer, alone or not, of 9 sinks) zero 0.35'
     """
     found = list(rows)
     most = max((row["n_sinks"] for row in found), default=0)
     by_mlp: dict[str, list[str]] = {}
     for row in found:
         if 2 * row["n_sinks"] >= most:
-            name = f"MLP {row['layer']} ({row['role']} of {count(row['n_sinks'], 'sink')})"
+            role = "writer, alone or not," if row["role"] == "writer" else row["role"]
+            name = f"MLP {row['layer']} ({role} of {count(row['n_sinks'], 'sink')})"
             by_mlp.setdefault(name, []).append(f"{row['edit']} {rounded(row['kl_at_token'], 2)}")
     words = [f"{name} {', '.join(numbers)}" for name, numbers in by_mlp.items()]
     return f"KL at the sink (nats, median): {'; '.join(words)}" if words else ""

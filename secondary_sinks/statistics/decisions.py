@@ -68,8 +68,9 @@ def too_few(
         return f"no {kind}{which} was found, so no claim is made"
     together = f" to decide {n_claims} claims together" if n_claims > 1 else ""
     where = " with controls" if controlled else ""
+    few = f"only {count(n_sinks, counted)} in" if n_sinks < MIN_SINKS else ""
+    found = f"{few or f'{count(n_sinks, counted)} in only'} {count(n_texts, grouped)}{where}"
     return (
-        f"only {count(n_sinks, counted)} in {count(n_texts, grouped)}{where}; at least {MIN_SINKS} "
-        f"{counted}s in {needed} {grouped}s are needed{together}, since fewer {grouped}s can all "
-        "agree by chance"
+        f"{found}; at least {MIN_SINKS} {counted}s in {needed} {grouped}s are needed{together}, "
+        f"since fewer {grouped}s can all agree by chance"
     )

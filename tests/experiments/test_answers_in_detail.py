@@ -153,7 +153,7 @@ def test_of_seven_texts_no_correlation_is_claimed():
     verdict = norm_and_score.run(observed, permutations=999).verdict
     assert verdict.value > 0.8
     assert verdict.outcome == "inconclusive"
-    words = "only 35 sinks in 7 texts; at least 5 sinks in 8 texts are needed to decide 6"
+    words = "35 sinks in only 7 texts; at least 5 sinks in 8 texts are needed to decide 6"
     assert verdict.why.startswith(words)
 
 

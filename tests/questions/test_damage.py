@@ -62,7 +62,7 @@ def test_the_sentence_names_layer_role_edit_and_number():
     rows = damage_at_tokens(effects(), ROLES).to_dict("records")
     rare = {"role": "writer", "layer": 7, "edit": "zero", "kl_at_token": 1.0, "n_sinks": 1}
     assert damage_in_words([*rows, rare]) == (
-        "KL at the sink (nats, median): MLP 1 (writer of 2 sinks) zero 0.2; "
+        "KL at the sink (nats, median): MLP 1 (writer, alone or not, of 2 sinks) zero 0.2; "
         "MLP 0 (enabler of 3 sinks) zero 6"
     )
 

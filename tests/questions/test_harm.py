@@ -45,7 +45,7 @@ def test_a_model_that_needs_its_sinks_is_harmed():
     [
         ([], 4, "no secondary sink"),
         pytest.param(ATTENTION, 4, "12 not formed by any MLP", marks=exhaustive),
-        (three(forming=(3,)), 2, "6 sinks in 2 texts"),
+        (three(forming=(3,)), 2, "6 sinks in only 2 texts"),
         pytest.param([Plant(pos=20, forming=(3,))], 4, "4 sinks in 4 texts", marks=exhaustive),
     ],
 )

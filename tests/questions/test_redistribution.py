@@ -67,7 +67,7 @@ def test_a_primary_that_takes_over_is_found():
         (
             three(forming=(3,)),
             5,
-            "15 sinks in 5 texts with controls; at least 5 sinks in 6 texts",
+            "15 sinks in only 5 texts with controls; at least 5 sinks in 6 texts",
         ),
     ],
     ids=["attention formed them", "no sinks", "too few texts"],

@@ -62,9 +62,9 @@ def test_roles_and_verdicts_are_what_was_planted(name):
 
 def test_what_a_verdict_says():
     (verdict,) = roles(*Garden(*three(forming=(2, 4), chain=True), n_texts=2).asked).verdicts
-    said, few = verdict.why.split("; only ")
+    said, few = verdict.why.rsplit("; ", 2)[0], verdict.why.partition("MLP 2; ")[2]
     assert said == "writer: MLP 4 (6 of 6 sinks in 2 texts); enabler: MLP 2"
-    assert few.startswith("6 sinks in 2 texts with controls")
+    assert few.startswith("6 sinks in only 2 texts with controls")
     assert (verdict.value, verdict.n_sinks, verdict.n_texts) == (1.0, 6, 2)
 
 
