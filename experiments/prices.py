@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, cast
 from experiments.shared import Loaded, Observed
 from experiments.table import EXPERIMENTS, Experiment
 from secondary_sinks import Edit, observe, replay
+from secondary_sinks.display import count
 from secondary_sinks.questions import BY_NAME, Cost, costs, forming_cost, roles_cost
 
 
@@ -61,7 +62,13 @@ def _lines(asked: Mapping[str, Mapping[str, Any]], observed: Observed) -> Iterat
     for one in chosen:
         cost = _cost(one, questions[one.name], observed)
         edits = bool(cost.replayed or cost.recomputed)
-        work = cost.in_words() if edits else f"{one.passes or 'no'} further pass"
+        work = (
+            cost.in_words()
+            if edits
+            else count(one.passes, "further pass", "further passes")
+            if one.passes
+            else "no further pass"
+        )
         yield one.name, ", ".join(filter(None, [work, one.unpriced])), cost
 
 

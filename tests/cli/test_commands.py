@@ -439,7 +439,8 @@ def test_what_taking_writers_away_does_to_the_prediction_is_said_after_them(caps
     lines = capsys.readouterr().out.splitlines()[-3:]
     assert "MLP 2 writes" in lines[0]
     assert lines[1].rstrip() == (
-        "KL at the sink (nats, median): MLP 2 (writer, alone or not, of 9 sinks) zero 3.2, mean:twins 0.0092"
+        "KL at the sink (nats, median): MLP 2 (writer, alone or not, of 9 sinks) zero 3.2, "
+        "mean:twins 0.0092"
     )
     assert "MLP 2 is needed" in lines[2]
 

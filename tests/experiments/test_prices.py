@@ -25,7 +25,7 @@ def sinks():
 
 def test_every_experiment_is_priced_and_so_are_all_together(sinks):
     lines = prices.prices({name: {} for name in NAMES}, sinks)
-    work = r"[\d,]+ (replayed tokens|recomputed texts)|no further pass|1 further pass"
+    work = r"[\d,]+ (replayed tokens|recomputed texts)|(no|1|3) further pass(es)?"
     words = rf"to come: ({FORMING}|\w+), ({work})(, and [a-z ]+)?(, about \d+ s)?"
     assert [re.fullmatch(words, line)[1] for line in lines[:-1]] == [FORMING, *NAMES]
     assert re.fullmatch(r"to come: in all about \d+ s", lines[-1])
@@ -57,8 +57,8 @@ def test_a_further_pass_costs_each_token_of_texts_with_sinks(sinks, monkeypatch)
     monkeypatch.setattr(prices, "trial", lambda observed: Seconds(2.0, 5.0))
     n_tokens = sum(len(trace.tokens) for trace in sinks.traces)
     line, _ = prices.prices({"mlp_anatomy": {}}, sinks)
-    assert line == f"to come: mlp_anatomy, 1 further pass, about {5 * n_tokens} s"
-    assert BY_NAME["mlp_anatomy"].passes == 1
+    assert line == f"to come: mlp_anatomy, 3 further passes, about {3 * 5 * n_tokens} s"
+    assert BY_NAME["mlp_anatomy"].passes == 3
 
 
 def test_the_observation_is_priced_from_the_shortest_text(sinks, monkeypatch):

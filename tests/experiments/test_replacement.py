@@ -1,5 +1,7 @@
 """Removed sinks, what takes their place, and later sinks that need earlier ones."""
 
+from functools import cache
+
 import torch
 
 from experiments import replacement
@@ -17,6 +19,7 @@ OWN_OF_SECOND = 7
 LINKED = [Plant(pos=SOURCE, forming=(2,)), Plant(pos=READER, forming=(LAYER,), by="attention")]
 
 
+@cache
 def linked(*, with_sink, with_mark):
     """The sink at 36 is copied from the token at 12 instead of the token before it.
 
@@ -64,6 +67,12 @@ def reads_the_token():
     return planted(*LINKED, n_layers=8, n_texts=10, change=change)
 
 
+@cache
+def copied():
+    """What is found where the sink at 36 is a copy of that at 12."""
+    return replacement.run(linked(with_sink=1.0, with_mark=0.0))
+
+
 def outcomes(finding):
     return [verdict.outcome for verdict in finding.verdicts]
 
@@ -81,7 +90,7 @@ def test_sinks_that_are_formed_each_on_its_own_replace_none_and_need_none():
 
 
 def test_a_sink_that_is_copied_from_another_ends_with_it():
-    finding = replacement.run(linked(with_sink=1.0, with_mark=0.0))
+    finding = copied()
     assert outcomes(finding) == ["contradicted", "supported"]
     assert set(finding.tables["later"]["pos"]) == {READER}
 
@@ -140,7 +149,7 @@ def test_sinks_that_no_mlp_writes_are_not_removed_and_counted():
 def test_what_is_found_is_what_a_plain_hooked_pass_finds():
     observed = linked(with_sink=1.0, with_mark=0.0)
     trace, model = observed.traces[0], observed.model
-    row = replacement.run(observed).tables["removed"].iloc[0]
+    row = copied().tables["removed"].iloc[0]
 
     def silence(value, hook):
         value[:, row["pos"]] = 0

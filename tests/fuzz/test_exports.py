@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
+from secondary_sinks import files
 from secondary_sinks.errors import RunFolderError
 from secondary_sinks.runs import export, open, read_export
 from secondary_sinks.runs.as_csv import escape, unescape
@@ -78,12 +79,19 @@ def run_of_sinks(path):
     return folder
 
 
+def write_sinks(folder, table):
+    """Write the table of sinks, and its hash into the record."""
+    folder.write_table("sinks", table)
+    hashes = {"sinks": files.sha256_of(folder.path / "sinks.parquet")}
+    folder.write_record(folder.record() | {"tables": hashes})
+
+
 def with_sinks(folder, made):
     """The run with other sinks, as its reader gives them."""
     table = pd.DataFrame(made, columns=list(SINKS))
     types = {name: KINDS[column.kind] for name, column in SINKS.items() if column.kind in KINDS}
     words = {name: str for name, column in SINKS.items() if column.kind == "str"}
-    folder.write_table("sinks", table.astype(types | words))
+    write_sinks(folder, table.astype(types | words))
     return open(folder.path).sinks
 
 
@@ -147,7 +155,7 @@ def test_json_lines_are_json_for_any_reader(folder, made):
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_further_column_with_a_hostile_name_is_kept(format, tmp_path):
     folder = run_of_sinks(tmp_path / "run")
-    folder.write_table("sinks", frames.sinks().assign(**{"=cmd\r": "=x", "more": 1.5}))
+    write_sinks(folder, frames.sinks().assign(**{"=cmd\r": "=x", "more": 1.5}))
     written = export(folder.path, format)
     assert_frame_equal(read_export(written[0]), open(folder.path).sinks, check_flags=False)
     told = json.loads(written[-1].read_text())["tables"]["sinks"]["columns"]
@@ -158,7 +166,7 @@ def test_a_further_column_with_a_hostile_name_is_kept(format, tmp_path):
 def test_what_no_format_can_hold_is_refused_by_name(value, tmp_path):
     folder = run_of_sinks(tmp_path / "run")
     column = pd.Series([value, value], dtype=None if isinstance(value, int) else object)
-    folder.write_table("sinks", frames.sinks().assign(more=column))
+    write_sinks(folder, frames.sinks().assign(more=column))
     with pytest.raises(RunFolderError, match="column 'more' of table 'sinks' is"):
         export(folder.path)
     assert not (folder.path / "export").exists()

@@ -242,7 +242,7 @@ def several(**lost):
     [
         ({"zero": 0.95, "mean": 0.9}, "supported", "zero and mean agree"),
         ({"zero": 0.05, "mean": 0.02}, "contradicted", "zero and mean agree"),
-        ({"zero": 0.95}, "inconclusive", "alone it also removes which token this is"),
+        ({"zero": 0.95}, "inconclusive", "only zero ablation was tried"),
         ({"zero": 0.95, "mean": 0.02}, "inconclusive", "zero says supported, mean says contra"),
         ({"mean": 0.95}, "supported", "mean was the only edit tried"),
     ],

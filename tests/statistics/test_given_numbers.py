@@ -44,7 +44,7 @@ NAN, TEXTS = float("nan"), ["a", "b", "c"]
         (lambda: rank_correlation([1, 2, 3], [5]), r"responses has shape \[1\]"),
         (lambda: unwrap(page_trend_test)([1.0, 2.0]), r"responses have shape \[2\]"),
         (lambda: holm([2.0]), "a p-value is 2; expected numbers from 0 to 1"),
-        (lambda: holm([0.1, -1]), "a p-value is -1"),
+        (lambda: holm([0.1, -1.0]), "a p-value is -1"),
         (lambda: chosen_before([{"a": NAN}], [["a"]]), "score of 'a' in text 0 is nan"),
         (lambda: chosen_before([{}], [["a"], ["a"]]), "scores of 1 texts and the choices of 2"),
         (lambda: chosen_before([{}], [[]]), "text 0 has no choice"),

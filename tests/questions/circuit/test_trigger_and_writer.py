@@ -22,7 +22,7 @@ def garden():
 
 @pytest.mark.parametrize("question", [TRIGGER, WRITER], ids=lambda one: one.name)
 def test_an_answer_has_the_tables_and_figures_of_its_row(garden, question):
-    answer = question.ask(*garden.asked, forming=None, n_claims=9)
+    answer = question.ask(*garden.asked, n_claims=9)
     assert answer.question == question.name
     assert {"cells", "effects", *answer.tables} == set(question.tables)
     assert {verdict.n_claims for verdict in answer.verdicts} == {9}
