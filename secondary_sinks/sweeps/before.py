@@ -202,7 +202,7 @@ class Before:
         """The error for a folder that holds something else."""
         return RunFolderError(
             f"{str(self.folder.path)!r} is not empty (it holds a finished run of other inputs: "
-            f"{what})",
+            f"other {what})",
             "choose another --out, or use --force to replace its tables (cells "
             "that are the same are kept)",
         )
