@@ -10,7 +10,7 @@ from secondary_sinks.measures import mass_from_qk, sink_share, value_drain
 from secondary_sinks.models.proof.expected import expect
 from secondary_sinks.models.proof.prove import prove
 from secondary_sinks.types import Edit, Thresholds
-from tests.marks import thinned
+from tests.marks import exhaustive, thinned
 from tests.oracles import decoder_layers, edited_runs, keep, original_measures, typical
 
 pytestmark = pytest.mark.real
@@ -33,6 +33,7 @@ def test_logits_and_residuals_equal_the_original(smollm2, smollm2_original):
     assert max(one.share for one in found.values()) <= 1 / 3
 
 
+@exhaustive
 def test_logits_and_last_residual_equal_the_original_on_a_whole_text(
     smollm2, smollm2_original, real_tokens, real_trace, independent
 ):

@@ -126,6 +126,7 @@ def test_strip_map_edit_outcome_and_curves_are_on_one_screen(shown):
     assert table.evaluate("e => e.scrollWidth <= e.clientWidth"), "no column is cut off"
 
 
+@exhaustive
 def test_single_heads_are_chosen_in_a_field_that_other_sites_lack(shown):
     page = shown().page
     field = page.get_by_label("heads", exact=True)

@@ -83,6 +83,7 @@ def test_maps_and_figures_of_experiments(quiet, tmp_path):
     assert quiet(path).locator(".plotly-graph-div svg").count() >= len(figures)
 
 
+@exhaustive
 def test_the_folder_of_an_experiment(quiet, tmp_path, monkeypatch):
     """All that an experiment writes, of a model every token of which is hostile."""
     monkeypatch.setattr(plotly.io, "write_images", lambda *where, **how: None)

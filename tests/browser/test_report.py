@@ -175,6 +175,7 @@ def test_without_scripts_the_table_of_sinks_is_a_plain_table(visit, tmp_path):
     assert found.locator(".filter, table.sinks th button").count() == 0
 
 
+@exhaustive
 def test_the_table_of_sinks_is_sorted_by_any_column_and_filtered(table_of_sinks):
     page = table_of_sinks
     n_rows = page.locator("table.sinks tbody tr").count()
@@ -242,6 +243,7 @@ def test_a_row_of_a_map_leads_to_its_sink_and_the_sink_is_framed_in_the_map(open
     assert found.said == []
 
 
+@exhaustive
 def test_an_impossible_cell_says_why_and_leads_to_its_sink_as_others_do(opened):
     late = frames.effects()
     late["impossible"] = ["loss" if layer else "none" for layer in late["layer"]]
@@ -282,6 +284,7 @@ def attention(opened):
 COLOUR = "e => getComputedStyle(e).getPropertyValue('--a')"
 
 
+@exhaustive
 def test_the_tokens_that_attend_to_a_chosen_sink_are_coloured_by_layer_and_head(attention):
     report, lists = attention, attention.locator(".pick select")
     tokens = report.locator(".attended > *")
@@ -297,6 +300,7 @@ def test_the_tokens_that_attend_to_a_chosen_sink_are_coloured_by_layer_and_head(
     assert report.locator("#attention-said").inner_text().startswith("These 10 tokens pay it 16%")
 
 
+@exhaustive
 def test_the_arrow_keys_tell_what_each_token_pays_until_another_sink_is_chosen(attention):
     strip, said = attention.locator(".attended"), attention.locator("#attention-said")
     for key, words in (

@@ -97,6 +97,7 @@ def test_another_rope_with_the_same_weights_refuses(options, place, tmp_path, ca
     assert "a finished run of other inputs" in capfd.readouterr().err
 
 
+@exhaustive
 def test_a_damaged_table_is_made_again_and_force_gives_the_same_tables(call, tmp_path):
     call("run")
     before = {table: RunFolder(tmp_path / "out").table(table) for table in TABLES["run"]}
@@ -234,6 +235,7 @@ def test_report_writes_the_page_again(call, tmp_path, capfd):
     assert page.read_text("utf-8") == first
 
 
+@exhaustive
 def test_a_bridge_is_recorded_and_gives_the_same_tables(call, tmp_path):
     call("run")
     hooked, expected = RunFolder(tmp_path / "out").record(), tables(tmp_path / "out")

@@ -398,6 +398,7 @@ def test_a_control_that_gives_back_as_much_refutes_nothing():
     assert "+0.010 of their attention more (with its control removed, +0.012)" in verdict.why
 
 
+@exhaustive
 @needs_old
 def test_planted_sinks_that_take_nothing_where_the_primary_fades_for_all():
     model, traces, sinks = planted(apart)

@@ -14,6 +14,7 @@ from secondary_sinks.errors import DetectionError
 from secondary_sinks.types import SinkTable, Thresholds
 from tests.detection.test_levels import THREE, deepseek, drawn
 from tests.detection.traces import sink
+from tests.marks import exhaustive
 
 
 def table(points, texts, **changes):
@@ -73,6 +74,7 @@ def test_without_resamples_stability_is_missing(three):
     assert all(math.isnan(level.jaccard) for level in levels.levels)
 
 
+@exhaustive
 def test_the_generator_decides_and_the_default_is_fixed(three):
     once, again = (find_levels(three, n_texts=100) for _ in range(2))
     assert once.levels == again.levels

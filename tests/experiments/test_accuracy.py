@@ -21,6 +21,7 @@ from secondary_sinks.testing.planted import Plant
 from secondary_sinks.texts import read_questions
 from tests.experiments.observed import planted
 from tests.experiments.test_replacement import READER, linked
+from tests.marks import exhaustive
 
 SINK_HEAD, OTHER_HEAD, LAYER, N_PROMPT = 1, 2, 3, 15
 SINK_AXIS, OTHER_AXIS = 5, 17
@@ -121,12 +122,14 @@ def test_answers_that_sinks_carry_go_wrong_without_them(run):
     assert set(finding.frame.columns) == set(finding.columns)
 
 
+@exhaustive
 def test_sinks_that_matter_less_than_other_tokens_are_not_blamed(run):
     *_, finding, _ = run("other")
     assert shares(finding) == {"clean": 1.0, RULE: 1.0, CONTROL: 0.0}
     assert outcomes(finding)[:2] == ["contradicted", "contradicted"]
 
 
+@exhaustive
 def test_where_any_edit_ends_right_answers_their_loss_shows_nothing_of_sinks(run):
     """Compared with no edit, the sinks would seem to carry every answer."""
     *_, finding, _ = run("both")
@@ -151,6 +154,7 @@ def test_an_interrupted_start_goes_on_and_ends_alike(run):
         accuracy.run(told, **options | {"tau": 0.8})
 
 
+@exhaustive
 def test_a_rule_that_meets_nothing_or_cannot_be_is_said(run):
     told, options, *_ = run("sinks")
     alone = replace(told, folder=None)

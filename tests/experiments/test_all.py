@@ -59,6 +59,7 @@ def start(sinks, monkeypatch, tmp_path):
     return run
 
 
+@exhaustive
 def test_claims_are_the_verdicts_on_disk(start, tmp_path):
     table, said = start()
     assert len(start.passes) == 1
@@ -139,6 +140,7 @@ def test_after_a_quick_start_only_what_that_left_out_is_made(start):
     assert len(whole) == len(quick) + 2  # what a removed sink gives back, and where to
 
 
+@exhaustive
 def test_one_that_fails_is_recorded_and_tried_again(start, monkeypatch, tmp_path):
     def fail(observed):
         raise ValueError("broken | on purpose")

@@ -27,7 +27,7 @@ from secondary_sinks.statistics import partial_correlation_within_texts
 from secondary_sinks.testing.planted import Plant
 from tests.experiments.known import FIVE, attend, garden, strong
 from tests.experiments.observed import begin_alike, planted
-from tests.marks import thinned
+from tests.marks import exhaustive, thinned
 from tests.questions.gardens import PRIMARY, three
 
 CONTROLLED = [norms, mlp_anatomy, prefix_entropy]
@@ -110,6 +110,7 @@ def test_a_layer_that_creates_no_sink_is_told_with_those_that_do(module):
     )
 
 
+@exhaustive
 def test_only_the_sinks_of_the_layer_are_compared_and_the_others_counted():
     finding = separability.run(garden("attention"))
     assert "16 created at other layers" in finding.verdict.controls
@@ -122,6 +123,7 @@ def test_a_mlp_that_forms_no_sink_is_not_asked():
     assert "8 not formed by this MLP" in verdict.controls
 
 
+@exhaustive
 def test_layers_attended_and_length():
     found = {
         name: {
@@ -167,6 +169,7 @@ def test_lengths_that_differ_by_rounding_show_nothing(step, known):
     assert not known or found.value == pytest.approx(1.0)
 
 
+@exhaustive
 def test_who_gets_the_attention_of_a_sink_that_is_removed():
     alone, several = (primary_weakening.run(garden(name)) for name in ("one alone", "fewer texts"))
     # All that the primary gets is what any softmax would give it; three texts decide nothing.
@@ -230,6 +233,7 @@ def test_a_sink_whose_control_all_texts_share_is_left_out():
     assert members.left_out[REPEATED] == 2
 
 
+@exhaustive
 def test_components_come_from_earlier_texts():
     """Each text has a sink that no other has: earlier components hold what they share by chance."""
     observed = planted(*[Plant(pos=pos, forming=(3,)) for pos in FIVE], n_texts=5)
@@ -300,6 +304,7 @@ def test_norms_by_kind_are_percentiles_over_tokens():
     assert PRIMARY.strength == pytest.approx(frame.loc["primary", 4, "norm"]["median"], rel=0.02)
 
 
+@exhaustive
 def test_differences_between_texts_alone_support_nothing():
     """Lengths and masses that rise together from text to text, and within texts by chance.
 

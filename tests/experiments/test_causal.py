@@ -6,7 +6,7 @@ import pytest
 from experiments import mlp_ablation, mlp_patching, neurons, norm_dose
 from secondary_sinks.testing.planted import Plant
 from tests.experiments.observed import planted
-from tests.marks import thinned
+from tests.marks import exhaustive, thinned
 from tests.questions.gardens import three
 
 MODULES = (mlp_ablation, mlp_patching, norm_dose, neurons)
@@ -45,6 +45,7 @@ def test_the_map_of_patches_shows_every_layer_and_only_the_planted_one_works(by_
         assert (np.delete(shares, 3, axis=1) < shares[:, [3]]).all()
 
 
+@exhaustive
 def test_the_layer_that_was_planted_is_the_one_that_is_needed(by_one):
     finding = mlp_ablation.run(by_one)
     assert "layer 3" in finding.verdict.claim
@@ -52,6 +53,7 @@ def test_the_layer_that_was_planted_is_the_one_that_is_needed(by_one):
     assert set(mlp_ablation.run(by_one, edit="mean").frame["edit"]) == {"mean"}
 
 
+@exhaustive
 def test_an_mlp_that_says_which_token_this_is_is_not_needed():
     """Zeroing it ends the sinks, its output at the same token elsewhere does not."""
     finding = mlp_ablation.run(planted(*three(forming=(3,), identity=1), twins=2))
@@ -60,6 +62,7 @@ def test_an_mlp_that_says_which_token_this_is_is_not_needed():
     assert needed == [3]
 
 
+@exhaustive
 def test_curves_of_neurons_are_of_all_sinks_at_every_number():
     finding = neurons.run(planted(*three(forming=(3,))[:2], *three(forming=(2, 4))[2:]))
     cells = finding.tables["cells"]

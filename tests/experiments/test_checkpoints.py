@@ -14,6 +14,7 @@ from experiments.shared import observe_texts
 from secondary_sinks.errors import ModelError
 from secondary_sinks.testing.planted import Plant
 from tests.experiments.observed import planted
+from tests.marks import exhaustive
 from tests.tiny import save_tiny
 
 LATE = Plant(pos=20, forming=(3,))
@@ -130,6 +131,7 @@ def test_folders_stand_for_checkpoints_in_the_order_given(tmp_path, capsys, monk
     assert pd.read_csv(tmp_path / "out" / "data.csv")["checkpoint"].is_monotonic_decreasing
 
 
+@exhaustive
 def test_a_finding_of_other_checkpoints_is_replaced_by_force_only(tmp_path, capsys):
     for name in ("a", "b", "c"):
         save_tiny(tmp_path / name)

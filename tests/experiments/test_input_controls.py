@@ -8,6 +8,7 @@ from experiments import input_controls
 from experiments.input_controls import BEHEADED, CHANGES, CLAIMS, RANDOM, SHUFFLED, TWICE
 from secondary_sinks.testing.planted import Plant
 from tests.experiments.observed import begin_alike, in_some_texts, planted
+from tests.marks import exhaustive
 
 TOKENS = torch.arange(100, 120)
 
@@ -43,6 +44,7 @@ def test_sinks_of_tokens_wherever_they_stand_need_no_first_token_and_no_order():
     assert found[TWICE] == "inconclusive"
 
 
+@exhaustive
 def test_of_sinks_that_an_earlier_token_triggers_half_are_left_in_random_order():
     plants = [Plant(pos=20, forming=(4,), trigger=(3,), source=12)]
     frame = input_controls.run(planted(*plants, n_texts=12)).frame
@@ -91,6 +93,7 @@ def test_the_verdict_is_that_of_the_counts(plain, changed, outcome):
     assert verdict.n_claims == len(CLAIMS)
 
 
+@exhaustive
 def test_a_beginning_that_texts_share_is_counted_once_in_every_input():
     """Sinks of tokens wherever they stand: in random order all were counted, as it is one text's.
 

@@ -9,6 +9,7 @@ from secondary_sinks import Edit, detect, recompute
 from secondary_sinks.testing.plant_layout import COPY_DIM, GIVER, GIVER_DIM, SINK_DIM
 from secondary_sinks.testing.planted import Plant, plant
 from tests.experiments.observed import planted
+from tests.marks import exhaustive
 from tests.questions.gardens import PRIMARY, three
 
 SOURCE, READER, LAYER = 12, 36, 4
@@ -95,6 +96,7 @@ def test_a_sink_that_is_copied_from_another_ends_with_it():
     assert set(finding.tables["later"]["pos"]) == {READER}
 
 
+@exhaustive
 def test_a_sink_that_another_suppresses_arises_when_that_is_removed():
     """Attention that is freed goes to all tokens; only one of them becomes a sink."""
     finding = replacement.run(linked(with_sink=-0.3, with_mark=0.3))
@@ -139,6 +141,7 @@ def test_a_later_sink_that_reads_which_token_this_is_does_not_need_the_sink():
     assert table.loc[table["edit"] == "zero", "sink"].all()
 
 
+@exhaustive
 def test_sinks_that_no_mlp_writes_are_not_removed_and_counted():
     copied = [Plant(pos=pos, forming=(pos // 6,), by="attention") for pos in (12, 24)]
     finding = replacement.run(planted(*copied, n_texts=4))

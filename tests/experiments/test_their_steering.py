@@ -9,6 +9,7 @@ from experiments.steered import EXEMPT, TAU, found_rows, rescale, targets_of
 from secondary_sinks import observe
 from secondary_sinks.testing.planted import Plant
 from tests.experiments.observed import planted
+from tests.marks import exhaustive
 from tests.questions.gardens import three
 
 LAYER = 3
@@ -53,6 +54,7 @@ def outcomes(finding):
     )
 
 
+@exhaustive
 def test_a_rule_that_touches_the_sinks_alone_does_what_exact_edits_do(run):
     _, finding = run("only sinks")
     found = outcomes(finding)
@@ -85,6 +87,7 @@ def test_rescaled_to_the_length_of_a_sink_they_become_sinks(run):
         assert by_dose.loc["2x"].tolist() == [72, 24, 48, 48]
 
 
+@exhaustive
 def test_without_a_primary_that_writes_there_the_rule_touches_nothing(run):
     observed, finding = run("primary silent")
     assert outcomes(finding) | {"covers": ""} == {

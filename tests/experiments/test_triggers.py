@@ -6,6 +6,7 @@ from experiments import triggers
 from secondary_sinks.questions import trigger_cost
 from secondary_sinks.testing.planted import Plant
 from tests.experiments.observed import planted
+from tests.marks import thinned
 
 YES, NO, OPEN = "supported", "contradicted", "inconclusive"
 READ = Plant(pos=20, forming=(5,), trigger=(3,), source=7)
@@ -18,7 +19,7 @@ TRUTHS = {
 """A plant, options, outcomes, and (layer, sinks that need it, sinks for which it is enough)."""
 
 
-@pytest.mark.parametrize("name", TRUTHS)
+@pytest.mark.parametrize("name", thinned(list(TRUTHS), ["a head", "nothing read"]))
 def test_the_verdicts_and_layers_are_what_was_planted(name):
     one, options, outcomes, layers = TRUTHS[name]
     observed = planted(one, **options)

@@ -7,7 +7,7 @@ from experiments import mlp_anatomy, writers
 from secondary_sinks.questions.answer import AT_CONTROLS
 from secondary_sinks.testing.planted import Plant
 from tests.experiments.observed import planted
-from tests.marks import thinned
+from tests.marks import exhaustive, thinned
 from tests.questions.gardens import three
 
 ATTENTION = [
@@ -47,6 +47,7 @@ def test_the_verdicts_are_what_was_planted(name):
     assert len(finding.figure.data)
 
 
+@exhaustive
 def test_each_sink_has_its_writers_and_what_the_tests_rest_on():
     observed = planted(*three(forming=(2, 4), chain=True))
     finding = writers.run(observed)
@@ -64,6 +65,7 @@ def test_each_sink_has_its_writers_and_what_the_tests_rest_on():
     assert sorted(name for name, _ in bars) == ["enabler", "writer"]
 
 
+@exhaustive
 def test_a_random_direction_is_not_the_primary():
     """Below the bound that one in a hundred random directions exceeds, all sinks would fail."""
     sinks = writers.run(planted(*three(forming=(3,)))).tables["sinks"]

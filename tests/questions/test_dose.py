@@ -17,7 +17,7 @@ from secondary_sinks.questions.dose_verdicts import (
     dose_verdicts,
 )
 from secondary_sinks.testing.planted import Plant
-from tests.marks import thinned
+from tests.marks import exhaustive, thinned
 from tests.questions.gardens import Garden, outcomes, three
 from tests.questions.test_necessity import TRUTHS, garden_of
 
@@ -80,6 +80,7 @@ def test_attention_that_grows_beyond_the_norm_is_told_from_attention_that_satura
     assert outcomes(answer)[LEAST] == "supported", "both need the output"
 
 
+@exhaustive
 def test_a_norm_that_sets_only_the_norm_test_is_no_cause_of_attention():
     """Heads attend to the planted tokens for their marks, whatever is written along the sink axis.
 

@@ -96,6 +96,7 @@ def indifferent(garden):
     return garden
 
 
+@exhaustive
 def test_sinks_that_stay_leave_it_open_whether_their_removal_harms():
     """Of four sinks per text attention writes three, and no MLP edit removes these."""
     garden = indifferent(Garden(Plant(pos=44, forming=(3,)), *ATTENTION, n_texts=8))
@@ -120,6 +121,7 @@ def test_a_model_whose_predictions_hang_on_nothing_is_not_harmed():
     assert "not removed" not in answer.verdicts[0].why
 
 
+@exhaustive
 def test_sinks_that_keep_their_attention_were_not_removed():
     """Heads attend to marks, whatever the MLP writes: the edit takes the norm alone."""
     (verdict,) = harm(*Garden(*three(forming=(3,)), n_texts=8, by_marks=True).asked).verdicts

@@ -196,6 +196,7 @@ def test_a_control_that_could_have_failed_or_none():
     assert "at the 3 of 9 sinks that have that many" in verdict.controls
 
 
+@exhaustive
 def test_sinks_that_need_every_mlp_are_not_shown_to_be_formed_by_these():
     """MLPs 1 and 2 are needed each: MLP 0 is the only other one, too few for a control."""
     answer = necessity(*Garden(*three(forming=(1, 2), strength=24.0), n_texts=12).asked)
@@ -240,6 +241,7 @@ def test_no_op_edits_end_nothing():
     assert removed.index[removed.isna()].tolist() == [4, 5, 6, 7]  # no sink could have ended there
 
 
+@exhaustive
 def test_too_few_texts_and_sinks_are_inconclusive_and_say_so():
     for plants, n_texts in ((three(forming=(3,)), 2), ([Plant(pos=20, forming=(3,))], 2)):
         answer = necessity(*Garden(*plants, n_texts=n_texts).asked)
@@ -285,6 +287,7 @@ def test_a_control_is_no_sink_of_any_kind_and_is_used_once():
         assert len(controls) + sum(text.left_out.values()) == 4  # the primary-like one is asked too
 
 
+@exhaustive
 def test_censored_sinks_are_asked_and_counted():
     plants = [Plant(pos=12, forming=(3,)), *three(forming=(3,), dies=6)[1:]]
     answer = necessity(*Garden(*plants, n_texts=2).asked)

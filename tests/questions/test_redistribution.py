@@ -10,7 +10,7 @@ from secondary_sinks import redistribution
 from secondary_sinks.questions.redistribution import CLAIM, MATERIAL, _effects
 from secondary_sinks.testing.planted import Plant
 from secondary_sinks.types import Edit
-from tests.marks import thinned
+from tests.marks import exhaustive, thinned
 from tests.questions.gardens import Garden, outcomes, three
 from tests.questions.plain import PlainText
 from tests.questions.test_necessity import ATTENTION
@@ -140,6 +140,7 @@ def test_primaries_that_take_turns_gain_in_the_blocks_that_read_them():
     assert row["primary"] == pytest.approx(gained, rel=1e-3)
 
 
+@exhaustive
 def test_ways_to_ablate_are_told():
     garden = Garden(*three(forming=(3,)), n_texts=6)
     answer = redistribution(*garden.asked, edits=["zero", "mean"])
@@ -147,6 +148,7 @@ def test_ways_to_ablate_are_told():
     assert set(answer.effects["edit"]) == {"zero", "mean"}
 
 
+@exhaustive
 def test_texts_that_free_no_attention_count_neither_as_texts_nor_as_sinks(monkeypatch):
     """As many sinks as before, but those of two texts lose no attention."""
     garden = Garden(*three(forming=(3,)), n_texts=8)

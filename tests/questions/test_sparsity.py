@@ -8,7 +8,7 @@ import pytest
 from secondary_sinks import sparsity
 from secondary_sinks.questions.sparsity import ENOUGH, NEEDED, NO_NEURONS
 from secondary_sinks.testing.planted import Plant
-from tests.marks import thinned
+from tests.marks import exhaustive, thinned
 from tests.questions.gardens import Garden, outcomes, three
 from tests.questions.test_necessity import garden_of
 
@@ -36,6 +36,7 @@ def test_the_verdicts_are_what_was_planted(name):
     assert outcomes(answer) == {NEEDED: needed, ENOUGH: enough}
 
 
+@exhaustive
 def test_sinks_that_no_mlp_forms_count_as_failures():
     plants = [Plant(pos=12, forming=(3,))]
     plants += [Plant(pos=pos, forming=(pos // 6,), by="attention") for pos in (24, 36)]
@@ -44,6 +45,7 @@ def test_sinks_that_no_mlp_forms_count_as_failures():
     assert needed.n_sinks == 36
 
 
+@exhaustive
 def test_neurons_that_no_attention_follows_end_no_sink():
     """Heads attend to marks: without the neuron a sink has no norm, but all of its attention."""
     needed, enough = sparsity(*Garden(*three(forming=(3,)), n_texts=10, by_marks=True).asked)
@@ -112,6 +114,7 @@ def test_as_many_random_neurons_are_ablated():
     assert set(cells[cells["neurons"] == "random"]["seed"]) == {0, 1, 2}
 
 
+@exhaustive
 def test_gated_mlps_with_grouped_queries_too():
     garden = Garden(*three(forming=(3,)), gated=True, n_kv_heads=2, n_texts=7)
     assert outcomes(sparsity(*garden.asked)) == {NEEDED: "supported", ENOUGH: "supported"}

@@ -11,7 +11,7 @@ from secondary_sinks.questions.forming import by_place, forming_mlps
 from secondary_sinks.questions.held_out import other_layers
 from secondary_sinks.questions.matched_pairs import match_pairs
 from secondary_sinks.questions.sufficiency import DENOISING, NOISING
-from tests.marks import thinned
+from tests.marks import exhaustive, thinned
 from tests.questions.gardens import Garden, outcomes, three
 from tests.questions.test_necessity import FORMED, TRUTHS, garden_of
 
@@ -78,11 +78,13 @@ def test_one_of_two_redundant_mlps_is_enough():
     assert forming["n_sinks"].to_dict() == {(2,): 3, (2, 4): 6}
 
 
+@exhaustive
 def test_attention_that_forms_a_sink_is_said():
     answer = sufficiency(*Garden(*TRUTHS["attention"][0]).asked)
     assert all("24 of 24 sinks have no forming MLP" in verdict.why for verdict in answer.verdicts)
 
 
+@exhaustive
 def test_neighbours_stand_in_where_there_are_no_twins():
     answer = sufficiency(*Garden(*three(forming=(3,)), twins=False).asked)
     assert set(answer.cells["control"]) == {"neighbour"}
@@ -114,6 +116,7 @@ def test_layers_of_interest_are_the_ones_tried():
     assert set(single["layers"]) == {(2,), (5,)}
 
 
+@exhaustive
 def test_forming_mlps_that_are_given_are_taken_and_must_be_of_all_sinks():
     garden = Garden(*three(forming=(3,)), n_texts=2)
     found = forming_mlps(*garden.asked)
@@ -139,6 +142,7 @@ def test_noising_ends_no_sink_that_keeps_its_attention():
     assert noising.outcome == "contradicted", noising.why
 
 
+@exhaustive
 def test_noising_at_all_mlps_that_there_are_shows_nothing_of_them():
     garden = Garden(*three(forming=(1, 2), strength=24.0), n_texts=12)
     _, noising = sufficiency(*garden.asked, layers=[2]).verdicts

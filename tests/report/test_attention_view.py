@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from secondary_sinks.report import attention
+from tests.marks import exhaustive
 from tests.plots import frames
 from tests.report.pages import Html, attended, page, record
 
@@ -40,6 +41,7 @@ def test_a_page_without_the_question_says_how_to_ask():
     assert "is shown here if reader_heads was asked: add --ask reader_heads" in words
 
 
+@exhaustive
 def test_weaker_sinks_are_left_out_where_the_page_would_grow_too_large(monkeypatch):
     monkeypatch.setattr(attention, "MOST_VALUES", 39)  # two layers, ten queries, two numbers each
     assert shown(Html(page(answers=attended()))) == []

@@ -1,9 +1,11 @@
 """Pages of long texts stay small enough to send and to open."""
 
+from tests.marks import exhaustive
 from tests.report.long import SINKS, TOKENS, long_page
 from tests.report.pages import Html
 
 
+@exhaustive
 def test_a_page_of_16000_tokens_is_below_8_megabytes_and_leaves_no_token_out():
     source = long_page()
     assert len(source.encode()) < 8e6

@@ -11,6 +11,7 @@ from secondary_sinks.errors import RunFolderError
 from secondary_sinks.runs import RunFolder, about, hashes
 from secondary_sinks.sweeps import finish, stored_config, tasks
 from secondary_sinks.sweeps.finish import Finish
+from tests.marks import exhaustive
 from tests.sweeps.small_sweeps import TEXTS, ZERO, sweep, tables
 
 
@@ -70,6 +71,7 @@ def test_what_cannot_be_merged_is_named(tmp_path):
     assert not (tmp_path / "both").exists()
 
 
+@exhaustive
 def test_a_merge_that_lacks_cells_is_whole_all_the_same(tmp_path):
     sweep(tmp_path / "a", texts=TEXTS[:2])
     sweep(tmp_path / "c", replace(ZERO, edits=("mean",)), texts=TEXTS[:1])
@@ -90,6 +92,7 @@ def by_other_code(monkeypatch, **versions):
         monkeypatch.setattr(module, "versions_of_code", lambda: known)
 
 
+@exhaustive
 def test_parts_of_other_code_keep_their_cells_or_are_refused_by_name(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         by_other_code(patch, engine="an older one")
@@ -118,6 +121,7 @@ def test_cells_of_code_before_the_last_are_counted(tmp_path, monkeypatch):
     assert (found.n_cells, found.n_missing, found.n_unused) == (4, 0, 2)
 
 
+@exhaustive
 def test_what_a_killed_merge_left_half_written_is_no_table(tmp_path):
     sweep(tmp_path / "a", texts=TEXTS[:2])
     sweep(tmp_path / "b", texts=TEXTS[1:])

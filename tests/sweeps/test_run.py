@@ -27,7 +27,7 @@ from secondary_sinks.sweeps.stored_config import read_stored
 from secondary_sinks.testing.planted import Plant, plant
 from secondary_sinks.texts import TokenizedText
 from secondary_sinks.types import Thresholds
-from tests.marks import thinned
+from tests.marks import exhaustive, thinned
 from tests.sweeps.small_sweeps import sweep
 from tests.tolerance import ROOM, UNIT
 
@@ -323,6 +323,7 @@ def test_a_run_that_was_cut_short_between_its_tables_goes_on(
     assert tables(tmp_path / "out") == tables(whole)
 
 
+@exhaustive
 def test_a_run_that_was_killed_after_its_first_table_goes_on(planted, texts, whole, tmp_path):
     child = os.fork()
     if not child:
@@ -362,6 +363,7 @@ def test_answers_are_kept_one_by_one_and_asked_once(planted, texts, tmp_path):
     assert told["verdicts"] == whole["verdicts"]
 
 
+@exhaustive
 def test_a_damaged_table_of_a_run_is_made_again_and_its_questions_asked(planted, texts, tmp_path):
     run(planted, texts, tmp_path / "out", asked=["harm"])
     before = tables(tmp_path / "out")

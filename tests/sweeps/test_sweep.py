@@ -18,7 +18,7 @@ from secondary_sinks.sweeps import ModelSpec, compute
 from secondary_sinks.sweeps.config import parse_layers
 from secondary_sinks.texts import TokenizedText
 from secondary_sinks.types import Edit
-from tests.marks import thinned
+from tests.marks import exhaustive, thinned
 from tests.sweeps.small_sweeps import PLANTED, SPEC, TEXTS, ZERO, garden, sweep, tables
 
 
@@ -126,6 +126,7 @@ def test_a_text_that_cannot_be_observed_is_skipped(tmp_path, monkeypatch):
     assert "t1" in json.dumps(RunFolder(tmp_path / "out").record()["sweep"]["failed"])
 
 
+@exhaustive
 def test_a_text_too_long_to_keep_gives_the_same_tables(tmp_path, monkeypatch):
     config = replace(ZERO, edits=("zero", "twins"))
     sweep(tmp_path / "kept", config)
@@ -169,6 +170,7 @@ def test_several_models_are_told_apart_and_reported_by_name(tmp_path):
     assert sweep(tmp_path / "out", config, models=models).nothing_to_do
 
 
+@exhaustive
 def test_the_report_of_a_sweep_works_and_needs_the_trace(tmp_path):
     sweep(tmp_path / "out")
     assert write_report(RunFolder(tmp_path / "out")).is_file()

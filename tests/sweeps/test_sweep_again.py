@@ -70,6 +70,7 @@ def test_other_inputs_refuse_and_force_replaces_but_reuses_nothing_stale(change,
     assert forced.n_units - forced.n_computed == kept.get(named, 0)
 
 
+@exhaustive
 def test_a_changed_text_of_a_sweep_that_was_cut_short_is_computed_anew(tmp_path):
     sweep(tmp_path / "out")
     (tmp_path / "out" / "run.json").unlink()
