@@ -38,8 +38,8 @@ def find_levels(
     `Level.jaccard` is the mean overlap (Jaccard) of a level with the most similar one of the
     resample, among the sinks drawn (Hennig 2007, doi 10.1016/j.csda.2006.11.025, who calls 0.75
     stable and less than 0.6 no cluster). `generator` does the drawing; by default it has seed 0.
-    Raises `DetectionError` if `n_texts` is smaller than the number of texts with sinks, or so large
-    that nobody could have searched them.
+    Raises `DetectionError` if `n_texts` is smaller than the number of texts with sinks, or above
+    `MOST_TEXTS`.
     """
     resamples = whole_number("resamples", resamples, DetectionError, 0)
     _check_generator(generator)

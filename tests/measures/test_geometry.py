@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from secondary_sinks import observe
 from secondary_sinks.measures import (
     alignment,
     centred_alignment,
@@ -14,6 +15,7 @@ from secondary_sinks.measures import (
     norms,
     typical_token,
 )
+from secondary_sinks.testing import Plant, plant
 
 
 def test_alignment_by_hand_keeps_the_sign():
@@ -70,3 +72,13 @@ def test_ratios_are_those_of_a_loop_and_do_not_depend_on_the_unit():
         middle = sorted(lengths)[14]
         assert ratio(residual).tolist() == pytest.approx([one / middle for one in lengths])
         torch.testing.assert_close(ratio(8 * residual), ratio(residual))
+
+
+def test_ratios_are_those_of_a_trace():
+    planted = plant([Plant(pos=0, forming=(1,), strength=400.0), Plant(pos=20, forming=(3,))])
+    trace = observe(planted.model, planted.tokens)
+    _, cache = planted.model.run_with_cache(planted.tokens[None])
+    for layer in (0, 1, 3):
+        residual = cache["resid_post", layer][0]
+        torch.testing.assert_close(norm_ratio(residual), trace.norm_ratio[layer])
+        torch.testing.assert_close(deviation_ratio(residual), trace.deviation_ratio[layer])
