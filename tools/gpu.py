@@ -35,6 +35,7 @@ from experiments.command import start
 from secondary_sinks import Edit, Trace, load_model, observe, replay
 from secondary_sinks.causal.donors import resolve_donors
 from secondary_sinks.cli import NAMED_PATH, say, whole
+from secondary_sinks.display import markdown_table
 from secondary_sinks.foreign import build_model
 from secondary_sinks.layerwise.choose_kernel import Kind, agrees
 from secondary_sinks.models.devices import parse_device
@@ -313,8 +314,7 @@ def table(timed: Sequence[Timed], equal: Sequence[Equal], device: torch.device) 
 def _markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     names = list(rows[0])
     cells = [[f"{c:.3g}" if isinstance(c, float) else str(c) for c in row.values()] for row in rows]
-    lines = [names, ["---"] * len(names), *cells]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join(markdown_table(names, cells))
 
 
 def _command(

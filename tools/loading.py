@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import torch
 
+from secondary_sinks.display import markdown_table
 from secondary_sinks.errors import SinkError
 from secondary_sinks.models import load_model, model_size
 from secondary_sinks.models.devices import parse_dtype
@@ -78,13 +79,13 @@ def measure(model: str, dtype: str = "float32", *, bridge: bool = False) -> Load
 
 def table(found: Sequence[Loading]) -> str:
     """The loads as a table in Markdown."""
-    lines = ["| dtype | class | weights | peak | peak / weights |", "|---" * 5 + "|"]
-    lines += [
-        f"| {one.dtype} | {one.model_class} | {one.weights_mib:,.0f} MiB | {one.peak_mib:,.0f} MiB "
-        f"| {one.ratio:.2f} |"
+    rows = [
+        (one.dtype, one.model_class, f"{one.weights_mib:,.0f} MiB", f"{one.peak_mib:,.0f} MiB",
+         f"{one.ratio:.2f}")
         for one in found
-    ]
-    return "\n".join(lines)
+    ]  # fmt: skip
+    head = ("dtype", "class", "weights", "peak", "peak / weights")
+    return "\n".join(markdown_table(head, rows))
 
 
 def main() -> None:

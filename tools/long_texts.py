@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from secondary_sinks.display import markdown_table
 from secondary_sinks.foreign import load_weights
 from secondary_sinks.layerwise.chunks import fitting_chunk
 from secondary_sinks.models import load_model
@@ -68,13 +69,13 @@ def measure(model: Any, n_pos: int) -> Cost:
 
 def table(costs: Sequence[Cost]) -> str:
     """The costs as a table in Markdown."""
-    lines = ["| tokens | chunk | time | CPU time | memory | one pattern |", "|---" * 6 + "|"]
-    lines += [
-        f"| {one.n_pos:,} | {one.chunk} | {one.seconds:.0f} s | {one.cpu_seconds:.0f} s "
-        f"| {one.peak_mib:,.0f} MiB | {one.pattern_mib:,.0f} MiB |"
+    rows = [
+        (f"{one.n_pos:,}", f"{one.chunk}", f"{one.seconds:.0f} s", f"{one.cpu_seconds:.0f} s",
+         f"{one.peak_mib:,.0f} MiB", f"{one.pattern_mib:,.0f} MiB")
         for one in costs
-    ]
-    return "\n".join(lines)
+    ]  # fmt: skip
+    head = ("tokens", "chunk", "time", "CPU time", "memory", "one pattern")
+    return "\n".join(markdown_table(head, rows))
 
 
 def main() -> None:

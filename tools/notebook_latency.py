@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import torch
 
-from secondary_sinks.display import count
+from secondary_sinks.display import count, markdown_table
 from secondary_sinks.errors import SinkError
 from secondary_sinks.models import load_model
 from secondary_sinks.notebook.widget import SinkExplorer
@@ -64,14 +64,11 @@ def table(found: Sequence[Latency]) -> str:
     |---|---|---|---|
     | zero | 2 | 71 ms | 90 ms |
     """
-    lines = ["| edit | layer | median | longest |", "|---" * 4 + "|"]
-    return "\n".join(
-        lines
-        + [
-            f"| {one.kind} | {one.layer} | {one.median * 1e3:.0f} ms | {one.longest * 1e3:.0f} ms |"
-            for one in found
-        ]
-    )
+    rows = [
+        (one.kind, f"{one.layer}", f"{one.median * 1e3:.0f} ms", f"{one.longest * 1e3:.0f} ms")
+        for one in found
+    ]
+    return "\n".join(markdown_table(("edit", "layer", "median", "longest"), rows))
 
 
 def main() -> None:

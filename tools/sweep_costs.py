@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 
+from secondary_sinks.display import markdown_table
 from secondary_sinks.models import HookedModel, load_model
 from secondary_sinks.models.model_size import BYTES, weight_bytes
 from secondary_sinks.sweeps import ModelSpec, SweepConfig, sweep
@@ -30,6 +31,7 @@ from secondary_sinks.texts import TokenizedText, bundled_corpus
 PASSES = 2
 """Passes over each text: one to observe it, one to edit it."""
 LENGTHS = (1_000, 4_000, 16_000)
+OF_LENGTHS = [f"texts of {n:,}" for n in LENGTHS]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,24 +142,23 @@ def _cost(entry: Entry, sizes: Sizes) -> Cost:
 
 def measured_table(costs: Sequence[Cost]) -> str:
     """The measured costs as a Markdown table."""
-    lines = ["| tokens | sinks | cells | observe | edit | operations per second |"]
-    lines += ["|---" * 6 + "|"]
-    lines += [
-        f"| {one.n_tokens:,} | {one.n_sinks} | {one.n_cells:,} | {one.observe:.1f} s "
-        f"| {one.edit:.1f} s | {one.speed / 1e9:.1f} x 10^9 |"
+    rows = [
+        (f"{one.n_tokens:,}", f"{one.n_sinks}", f"{one.n_cells:,}", f"{one.observe:.1f} s",
+         f"{one.edit:.1f} s", f"{one.speed / 1e9:.1f} x 10^9")
         for one in costs
-    ]
-    return "\n".join(lines)
+    ]  # fmt: skip
+    head = ("tokens", "sinks", "cells", "observe", "edit", "operations per second")
+    return "\n".join(markdown_table(head, rows))
 
 
 def estimated_table(speed: float) -> str:
     """Estimated time for 10,000 tokens by model and text length, as a Markdown table."""
-    head = ["model", *(f"texts of {n:,}" for n in LENGTHS)]
-    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    for model in SHOWN:
-        cells = [duration(PASSES * operations(model, n) / n * 10_000 / speed) for n in LENGTHS]
-        lines.append(f"| {' | '.join([model.name, *cells])} |")
-    return "\n".join(lines)
+    rows = [
+        [model.name]
+        + [duration(PASSES * operations(model, n) / n * 10_000 / speed) for n in LENGTHS]
+        for model in SHOWN
+    ]
+    return "\n".join(markdown_table(["model", *OF_LENGTHS], rows))
 
 
 def least_seconds(model: Sizes, n_tokens: int, gpu: Gpu) -> float:
@@ -175,15 +176,14 @@ def least_seconds(model: Sizes, n_tokens: int, gpu: Gpu) -> float:
 
 def paper_table() -> str:
     """Least time for 10,000 tokens by GPU, model and text length, as a Markdown table."""
-    head = ["GPU", "model", *(f"texts of {n:,}" for n in LENGTHS)]
-    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    rows = []
     for gpu in GPUS:
         for model in SHOWN[1:]:
             fits = weight_bytes(model.parameters, "bfloat16") < gpu.memory
             times = [least_seconds(model, n, gpu) * 10_000 / n for n in LENGTHS]
             cells = [f"{each:.2f} s" for each in times] if fits else ["does not fit"] * len(times)
-            lines.append(f"| {' | '.join([gpu.name, model.name, *cells])} |")
-    return "\n".join(lines)
+            rows.append([gpu.name, model.name, *cells])
+    return "\n".join(markdown_table(["GPU", "model", *OF_LENGTHS], rows))
 
 
 def main() -> None:
