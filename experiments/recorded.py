@@ -7,7 +7,7 @@ from typing import Any
 
 from secondary_sinks import files
 from secondary_sinks.errors import SinkError
-from secondary_sinks.runs import NUMBER, OUTCOMES, RunFolder, mismatch, sha256_of_json
+from secondary_sinks.runs import NUMBER, OUTCOMES, RunFolder, mismatch
 
 RECORD = "verdict.json"
 UNTESTABLE = "not testable"
@@ -44,8 +44,7 @@ RECORDED: dict[str, Any] = {
 
 def write_record(folder: Path, record: dict[str, Any]) -> None:
     """Write plain data as the record of a folder, with its SHA-256."""
-    sealed = {"sha256": sha256_of_json(record)} | record
-    content = json.dumps(sealed, indent=2, ensure_ascii=False, allow_nan=False)
+    content = json.dumps(files.seal(record), indent=2, ensure_ascii=False, allow_nan=False)
     RunFolder(folder).write_text(RECORD, content + "\n")
 
 
@@ -57,7 +56,10 @@ def read_record(path: Path, *, sealed: bool = False) -> dict[str, Any]:
     """
     try:
         record = files.load_json(files.read_text(path))
-        _check_hash(record, sealed=sealed)
+        if isinstance(record, dict):
+            if sealed and record.get("sha256") is None:
+                raise ValueError("it has no sha256")
+            record = files.unseal(record, required=False)
     except (OSError, ValueError) as error:
         raise damaged(path, error) from error
     failed = isinstance(record, dict) and "failed" in record
@@ -66,15 +68,6 @@ def read_record(path: Path, *, sealed: bool = False) -> dict[str, Any]:
     if wrong:
         raise damaged(path, wrong)
     return dict(record)
-
-
-def _check_hash(record: Any, *, sealed: bool) -> None:
-    """Take the SHA-256 out of a record; raises `ValueError` if it is wrong, or is missing."""
-    sha256 = record.pop("sha256", None) if isinstance(record, dict) else None
-    if sha256 is None and sealed:
-        raise ValueError("it has no sha256")
-    if sha256 not in (None, sha256_of_json(record)):
-        raise ValueError("its content does not match its sha256")
 
 
 def _wrong_words(record: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -127,6 +127,27 @@ def _kind(mode: int) -> str:
 def sha256_of_json(content: Any) -> str:
     """SHA-256 of plain data, independent of the order of its keys."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def seal(content: dict[str, Any]) -> dict[str, Any]:
+    """Plain data with its SHA-256 as the first key, so that a later change is noticed.
+
+    >>> unseal(seal({"a": 1}))
+    {'a': 1}
+    """
+    return {"sha256": sha256_of_json(content)} | content
+
+
+def unseal(content: Mapping[str, Any], *, required: bool = True) -> dict[str, Any]:
+    """What `seal` was given. Raises `ValueError` if it was changed since.
+
+    What was never sealed is returned as it is, or counts as changed where a seal is `required`.
+    """
+    plain = dict(content)
+    sha256 = plain.pop("sha256", None)
+    if sha256 != sha256_of_json(plain) and (required or sha256 is not None):
+        raise ValueError("its content does not match its sha256")
+    return plain
 
 
 def sha256_of(path: Path) -> str:

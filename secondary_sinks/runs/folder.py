@@ -161,8 +161,7 @@ class RunFolder:
         """
         tables = {**record.get("tables", {}), **self._tables}
         plain = without_nan(record | {"schema": SCHEMA, "tables": tables})
-        said = {"sha256": files.sha256_of_json(plain)} | plain
-        content = json.dumps(said, indent=2, ensure_ascii=False, allow_nan=False)
+        content = json.dumps(files.seal(plain), indent=2, ensure_ascii=False, allow_nan=False)
         self.write_text(RECORD, content + "\n")
         self._written.clear()
 
@@ -202,15 +201,15 @@ class RunFolder:
             raise self._damaged(path, error) from error
         if not isinstance(found, dict) or found.get("schema") != SCHEMA:
             raise RunFolderError(f"{str(path)!r} is not a record of schema {SCHEMA}", "run again")
-        sha256 = found.pop("sha256", None)
-        if sha256 is None:
+        if found.get("sha256") is None:
             raise RunFolderError(
                 f"{str(path)!r} has no sha256 of its content: it was changed, or is old",
                 self._again(),
             )
-        if sha256 != files.sha256_of_json(found):
-            raise self._damaged(path, ValueError("its content does not match its sha256"))
-        return with_nan(found)
+        try:
+            return with_nan(files.unseal(found))
+        except ValueError as error:
+            raise self._damaged(path, error) from error
 
     def _refuse_another(self, name: str, path: Path) -> None:
         """Raise `RunFolderError` for the table of another run; compared once per state of it."""

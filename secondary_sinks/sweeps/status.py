@@ -7,7 +7,7 @@ from typing import Any
 from secondary_sinks import files
 from secondary_sinks.display import count
 from secondary_sinks.errors import RunFolderError
-from secondary_sinks.runs import sha256_of_json, whole_records
+from secondary_sinks.runs import whole_records
 from secondary_sinks.runs.export import FORMATS, SCHEMA, read_export
 from secondary_sinks.runs.folder import OWN, RECORD, WORK, RunFolder
 from secondary_sinks.sweeps.manifest import Manifest
@@ -53,10 +53,7 @@ def findings(folder: Path) -> list[Path]:
 def outcome_of(finding: Path) -> str:
     """The outcome of an experiment, or "failed". Raises `RunFolderError` for a damaged record."""
     try:
-        found = files.load_json(files.read_text(finding))
-        sha256 = found.pop("sha256", None)
-        if sha256 not in (None, sha256_of_json(found)):
-            raise ValueError("its content does not match its sha256")
+        found = files.unseal(files.load_json(files.read_text(finding)), required=False)
         return "failed" if "failed" in found else str(found["verdict"]["outcome"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunFolderError(

@@ -69,8 +69,8 @@ def store(
         "asked": asked,
         "models": [{"spec": asdict(p.spec), "prepared": _plain(p.prepared)} for p in plans],
     }
-    content = {"sha256": files.sha256_of_json(content)} | content
-    path, written = folder / WORK / CONFIG, (json.dumps(content, indent=1) + "\n").encode()
+    path = folder / WORK / CONFIG
+    written = (json.dumps(files.seal(content), indent=1) + "\n").encode()
     if path.is_file() and files.read_bytes(path) == written:
         return
     durable.make_folder(folder / WORK)
@@ -93,9 +93,8 @@ def read_stored(folder: Path) -> Stored:
         raise RunFolderError(
             f"{str(path)!r} is not a config of schema {SCHEMA}", "run the sweep again"
         )
-    if found.pop("sha256", None) != files.sha256_of_json(found):
-        raise _damaged(path, ValueError("its content does not match its sha256"))
     try:
+        found = files.unseal(found)
         stored = Stored(
             command=str(found["command"]),
             asked={
