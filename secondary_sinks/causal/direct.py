@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from secondary_sinks.layerwise.interface import LayerRun
-from secondary_sinks.layerwise.visibility import visible_to_queries
+from secondary_sinks.layerwise.visibility import sees, visible_to_queries
 from secondary_sinks.measures import attention_to_replaced_key, seeing_queries
 from secondary_sinks.measures.softmax import SURELY, share_and_rest
 from secondary_sinks.observation import LayerView
@@ -114,10 +114,8 @@ def log_others(run: LayerRun, keys: Sequence[int]) -> Float[Tensor, "head query 
     """
     assert run.log_sums is not None
     places = torch.tensor(keys, device=run.keys.device)
-    n_pos = len(run.queries)
-    behind = torch.arange(n_pos, device=places.device)[:, None] - places
-    unseen = (behind < 0) | (behind >= (run.window or n_pos))
-    scores = run.scores(run.queries, run.keys[places]).float().masked_fill_(unseen, -torch.inf)
+    seen = sees(torch.arange(len(run.queries), device=places.device), places, run.window)
+    scores = run.scores(run.queries, run.keys[places]).float().masked_fill_(~seen, -torch.inf)
     share, others = share_and_rest(scores, run.log_sums[..., None])
     for number, key in enumerate(keys):
         heads, rows = (share[..., number] > SURELY).nonzero(as_tuple=True)

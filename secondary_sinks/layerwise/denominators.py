@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from secondary_sinks.layerwise.visibility import visible_to_queries
+from secondary_sinks.layerwise.visibility import sees
 
 
 def joined(
@@ -38,6 +38,4 @@ def paid_to_watched(
     if soft_cap is not None:
         scores = (scores / soft_cap).tanh() * soft_cap
     position = torch.arange(n_keys - n_queries, n_keys, device=q.device)
-    last = int(max(n_keys - 1, *watch)) if watch else n_keys - 1
-    seen = visible_to_queries(position, last + 1, window)[:, at]
-    return (scores - lse[..., None]).exp().mean(0).where(seen, 0.0)
+    return (scores - lse[..., None]).exp().mean(0).where(sees(position, at, window), 0.0)

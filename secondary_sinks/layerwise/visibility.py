@@ -8,12 +8,19 @@ from secondary_sinks.errors import UnsupportedModelError
 from secondary_sinks.layerwise.protocol import HookedModel
 
 
+def sees(
+    queries: Int[Tensor, "query"], keys: Int[Tensor, "key"], window: int | None
+) -> Bool[Tensor, "query key"]:
+    """Whether queries see keys: those up to their own position and within their sliding window."""
+    behind = queries[:, None] - keys
+    return behind >= 0 if window is None else (behind >= 0) & (behind < window)
+
+
 def visible_to_queries(
     positions: Int[Tensor, "query"], n_keys: int, window: int | None
 ) -> Bool[Tensor, "query key"]:
-    """Keys up to the position of each query and within its sliding window."""
-    distance = positions[:, None] - torch.arange(n_keys, device=positions.device)
-    return (distance >= 0) & (distance < (n_keys if window is None else window))
+    """Which of the first `n_keys` keys each query sees."""
+    return sees(positions, torch.arange(n_keys, device=positions.device), window)
 
 
 def visible_before(
@@ -21,10 +28,7 @@ def visible_before(
 ) -> Bool[Tensor, "cell key"]:
     """Clean keys that each replayed token sees: those before it, within its window."""
     clean = torch.arange(n_keys, device=positions.device)
-    before = clean < positions[:, None]
-    if window is not None:
-        before &= clean > positions[:, None] - window
-    return before
+    return sees(positions, clean, window) & (clean != positions[:, None])
 
 
 def visible_to_replayed(

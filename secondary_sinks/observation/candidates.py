@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from secondary_sinks.layerwise.visibility import sees
 from secondary_sinks.measures.geometry import alignments
 from secondary_sinks.types import Thresholds
 
@@ -86,9 +87,8 @@ class Candidates:
         for column, pos in enumerate(positions):
             if pos not in self._paid:
                 self._paid[pos] = torch.full((self._n_layers, self._n_pos), torch.nan)
-            behind = torch.arange(self._n_pos) - pos
-            sees = (behind >= 0) & (behind < (window or self._n_pos))
-            self._paid[pos][layer] = paid[:, column].where(sees, torch.nan)
+            seen = sees(torch.arange(self._n_pos), torch.tensor([pos]), window)[:, 0]
+            self._paid[pos][layer] = paid[:, column].where(seen, torch.nan)
 
     def followed_layers(self, pos: int) -> Bool[Tensor, "layer"]:
         """The layers at which alignments with `pos` were stored."""

@@ -18,6 +18,7 @@ from secondary_sinks.errors import TraceError
 from secondary_sinks.layerwise.begin import layerwise_forward
 from secondary_sinks.layerwise.interface import LayerRun
 from secondary_sinks.layerwise.protocol import Hook, HookedModel, check_is_model
+from secondary_sinks.layerwise.visibility import sees, visible_to_queries
 from secondary_sinks.measures import norms
 from secondary_sinks.measures.hook_names import hook_name
 from secondary_sinks.observation.record import LayerRecord
@@ -107,9 +108,8 @@ def attention_paid_to(view: LayerView, watch: Sequence[int]) -> Float[Tensor, "q
     positions: Int[Tensor, "watch"] = torch.tensor(watch, device=view.queries.device)
     scores = view.run.scores(view.queries, view.run.keys[positions]).float()
     paid = (scores - view.log_sums[..., None]).exp().mean(0)
-    behind = torch.arange(len(view.queries), device=paid.device)[:, None] - positions
-    window = view.run.window
-    return paid.where((behind >= 0) & (behind < (window or len(view.queries))), 0.0)
+    queries = torch.arange(len(view.queries), device=paid.device)
+    return paid.where(sees(queries, positions, view.run.window), 0.0)
 
 
 def attention_paid_by(view: LayerView, positions: Sequence[int]) -> Float[Tensor, "head query key"]:
@@ -121,9 +121,7 @@ def attention_paid_by(view: LayerView, positions: Sequence[int]) -> Float[Tensor
     rows: Int[Tensor, "query"] = torch.tensor(positions, device=view.queries.device)
     scores = view.run.scores(view.queries[rows], view.run.keys).float()
     paid = (scores - view.log_sums[:, rows, None]).exp()
-    behind = rows[:, None] - torch.arange(len(view.queries), device=paid.device)
-    window = view.run.window
-    return paid.where((behind >= 0) & (behind < (window or len(view.queries))), 0.0)
+    return paid.where(visible_to_queries(rows, len(view.queries), view.run.window), 0.0)
 
 
 def check_trace(model: HookedModel, trace: Trace) -> None:
