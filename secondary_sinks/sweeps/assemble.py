@@ -1,5 +1,6 @@
 """Shards -> the complete tables of a sweep, in the same order however they were computed."""
 
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,9 +39,9 @@ class Assembly:
         """Find the shard of each table and task; reads no table yet."""
         self.plan, self.label, self.manifest = plan, label, manifest
         self.texts = plan.texts()
-        self.entries: dict[str, list[Entry]] = {}
+        self.entries: dict[str, list[Entry]] = defaultdict(list)
         for entry in manifest.entries:
-            self.entries.setdefault(entry.task, []).append(entry)
+            self.entries[entry.task].append(entry)
 
     def complete(self) -> list[tuple[TokenizedText, Task]]:
         """Observed texts, with their tasks."""
@@ -53,15 +54,11 @@ class Assembly:
             table = self._across(found) if found else SinkTable(sinks=())
             return self.named(table.to_frame()), []
         frames = []
-        near: list[dict[str, Any]] = []
+        near: list[Any] = []
         for text, task in self.complete():
             frame = self._read(task, "sinks").assign(text_id=text.text_id)
             frames.append(frame[~frame["near"]])
-            columns = ["text_id", "pos", "token", "kind"]
-            near += [
-                {str(key): value for key, value in row.items()}
-                for row in frame.loc[frame["near"], columns].to_dict("records")
-            ]
+            near += frame.loc[frame["near"], ["text_id", "pos", "token", "kind"]].to_dict("records")
         if not frames:
             return self.named(SinkTable(sinks=()).to_frame()), []
         return self.named(self._across(frames).to_frame()), near
@@ -135,11 +132,13 @@ class Assembly:
     def seconds(self) -> dict[str, float]:
         """Seconds spent per stage, summed over all entries."""
         total: dict[str, float] = {}
-        for task in self.plan.tasks:
-            for entry in self.entries.get(task.key, []):
-                for stage, took in entry.seconds.items():
-                    total[stage] = round(total.get(stage, 0.0) + took, 3)
+        for entry in self._every():
+            for stage, took in entry.seconds.items():
+                total[stage] = round(total.get(stage, 0.0) + took, 3)
         return total
+
+    def _every(self) -> Iterator[Entry]:
+        return (entry for task in self.plan.tasks for entry in self.entries[task.key])
 
     def failures(self) -> list[dict[str, Any]]:
         """Skipped texts and units: those that could not be fed, observed or edited."""
@@ -156,33 +155,30 @@ class Assembly:
     def _failures(self, task: Task) -> list[dict[str, Any]]:
         """The most recent failure of each part that a task lacks."""
         observed = self._entry(task, "sinks") is not None
-        done = {key for entry in self.entries.get(task.key, []) for key in entry.units}
+        done = {key for entry in self.entries[task.key] for key in entry.units}
         last: dict[str, dict[str, Any]] = {}
-        for entry in self.entries.get(task.key, []):
-            for failure in entry.failures:
-                unit = failure["unit"]
-                if unit is None and not observed:
-                    last[""] = failure
-                elif unit is not None and unit_of(unit) in task.units:
-                    key = key_of(task, unit_of(unit))
-                    if key not in done:
-                        last[key] = failure
+        for failure in (one for entry in self.entries[task.key] for one in entry.failures):
+            key, lacks = "", not observed
+            if failure["unit"] is not None:
+                unit = unit_of(failure["unit"])
+                key = key_of(task, unit)
+                lacks = unit in task.units and key not in done
+            if lacks:
+                last[key] = failure
         return list(last.values())
 
     def left_out(self) -> dict[str, int]:
         """Number of impossible cells by reason, over all entries."""
-        total: dict[str, int] = {}
-        for task in self.plan.tasks:
-            for entry in self.entries.get(task.key, []):
-                for reason, number in entry.left_out.items():
-                    total[reason] = total.get(reason, 0) + number
-        return total
+        total: Counter[str] = Counter()
+        for entry in self._every():
+            total.update(entry.left_out)
+        return dict(total)
 
     def _effects(self, task: Task) -> pd.DataFrame:
         order = {unit: place for place, unit in enumerate(task.units)}
+        keys = {key_of(task, unit): unit for unit in order}
         parts, seen = [], set[Unit]()
-        for entry in self.entries.get(task.key, []):
-            keys = {key_of(task, unit): unit for unit in order}
+        for entry in self.entries[task.key]:
             mine = {keys[key] for key in entry.units if key in keys} - seen
             seen |= mine
             path = self.manifest.path_of(entry, "effects")
@@ -198,7 +194,7 @@ class Assembly:
         return found.drop(columns="place").reset_index(drop=True)
 
     def _entry(self, task: Task, table: str) -> Entry | None:
-        able = (entry for entry in self.entries.get(task.key, []) if table in entry.shards)
+        able = (entry for entry in self.entries[task.key] if table in entry.shards)
         return next(able, None)
 
     def _read(self, task: Task, table: str) -> pd.DataFrame:

@@ -14,8 +14,8 @@ from secondary_sinks.runs.folder import OWN, RECORD, WORK, RunFolder
 from secondary_sinks.runs.hashes import versions_of_code
 from secondary_sinks.sweeps.config_file import from_dict
 from secondary_sinks.sweeps.entries import line_of
-from secondary_sinks.sweeps.finish import Finish
 from secondary_sinks.sweeps.manifest import Manifest
+from secondary_sinks.sweeps.output import SweepOutput
 from secondary_sinks.sweeps.plan import Plan, plan
 from secondary_sinks.sweeps.stored_config import CONFIG, Stored, read_stored, store
 from secondary_sinks.sweeps.tasks import ModelSpec, Prepared, key_of
@@ -114,7 +114,7 @@ def _fill(
         for source in sources:
             _copy(source, manifest)
         plans = [plan(config, spec, prepared, manifest, versions) for spec, prepared in models]
-        return Finish(target, config, asked, versions).write(plans, manifest, ""), plans
+        return SweepOutput(target, config, asked, versions).write(plans, manifest, ""), plans
     except BaseException:
         shutil.rmtree(out / WORK, ignore_errors=True)
         for name in OWN:

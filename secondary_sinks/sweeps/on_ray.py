@@ -15,6 +15,7 @@ import collections
 import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,20 +71,20 @@ class OnRay:
         self._address, self._loader, self._retries = address, loader, retries
         self._ray: Any = None
         self._started = False
-        self._crew: list[_Hand] = []
+        self._actors: list[_Actor] = []
         self._spec: Any = None
 
     def prepare(self, spec: ModelSpec, texts: Texts, feed: str, thresholds: Thresholds) -> Prepared:
         """Load a model on an actor and tokenize the texts there: this machine may have no GPU."""
         self._connect()
-        self._dismiss()  # another model may need other resources
+        self._end_actors()  # another model may need other resources
         self._spec = spec
         for _ in range(self._retries + 1):
-            hand = self._hire(spec)
-            found = self._result(hand.actor.prepare.remote(spec, list(texts), feed, thresholds))
+            actor = self._start_actor(spec)
+            found = self._result(actor.handle.prepare.remote(spec, list(texts), feed, thresholds))
             if isinstance(found, Prepared):
                 return found
-            self._bury(hand)
+            self._end_actor(actor)
         raise SweepError(
             f"model {spec.name!r} ended {self._retries + 1} workers while it was loaded (at last "
             f"with: {_short(found)}); it may need more memory than a worker has, or packages that "
@@ -92,61 +93,58 @@ class OnRay:
 
     def run(self, tasks: Iterable[Task]) -> Iterator[Outcome]:
         """Yield outcomes of tasks of the last prepared model as they arrive."""
-        waiting, lost = iter(tasks), collections.deque[_Try]()
+        waiting, lost = iter(tasks), collections.deque[_Attempt]()
         while True:
-            self._hand_out(waiting, lost)
-            refs = [ref for hand in self._crew for ref in hand.refs]
-            if not refs:
+            self._fill_queues(waiting, lost)
+            actors = {ref: actor for actor in self._actors for ref in actor.given}
+            if not actors:
                 return
-            ready, _ = self._ray.wait(refs, num_returns=1)
-            hand = next(hand for hand in self._crew if ready[0] in hand.refs)
-            found = self._result(ready[0])
+            (ref,), _ = self._ray.wait([*actors], num_returns=1)
+            found = self._result(ref)
             if isinstance(found, Outcome):
-                hand.tries.pop(hand.refs.index(ready[0]))
-                hand.refs.remove(ready[0])
+                del actors[ref].given[ref]
                 yield found
             else:
-                yield from self._mourn(hand, found, lost)
+                yield from self._reassign(actors[ref], found, lost)
 
     def close(self) -> None:
         """End the actors, and the cluster if it was started here."""
-        self._dismiss()
+        self._end_actors()
         if self._started:
             self._ray.shutdown()
             self._started = False
 
-    def _hand_out(self, waiting: Iterator[Task], lost: "collections.deque[_Try]") -> None:
+    def _fill_queues(self, waiting: Iterator[Task], lost: "collections.deque[_Attempt]") -> None:
         """Fill the queues of the actors, lost tasks first; start actors while there is room."""
-        while (able := self._least_busy()) or self._may_hire():
+        while (able := self._least_busy()) or self._has_room():
             attempt = lost.popleft() if lost else _first(waiting)
             if attempt is None:
                 return
-            if (able is None or able.refs) and self._may_hire():
-                able = self._hire(self._spec)
+            if (able is None or able.given) and self._has_room():
+                able = self._start_actor(self._spec)
             assert able is not None
-            able.tries.append(attempt)
-            able.refs.append(able.actor.compute.remote(attempt.task))
+            able.given[able.handle.compute.remote(attempt.task)] = attempt
 
-    def _least_busy(self) -> "_Hand | None":
-        able = [hand for hand in self._crew if len(hand.refs) < QUEUED]
-        return min(able, key=lambda hand: len(hand.refs), default=None)
+    def _least_busy(self) -> "_Actor | None":
+        able = [actor for actor in self._actors if len(actor.given) < QUEUED]
+        return min(able, key=lambda actor: len(actor.given), default=None)
 
-    def _may_hire(self) -> bool:
+    def _has_room(self) -> bool:
         """Whether one more actor could start at once, or there is no actor yet."""
-        if not self._crew:
+        if not self._actors:
             return True
         free = self._ray.available_resources()
         gpus = self._spec.n_devices if self._on_gpus(self._spec) else 0
         room = free.get("CPU", 0) >= 1 and free.get("GPU", 0) >= gpus
-        return room and len(self._crew) < self._places(self._spec)
+        return room and len(self._actors) < self._most_actors(self._spec)
 
-    def _mourn(
-        self, hand: "_Hand", why: Exception, lost: "collections.deque[_Try]"
+    def _reassign(
+        self, actor: "_Actor", why: Exception, lost: "collections.deque[_Attempt]"
     ) -> Iterator[Outcome]:
         """Reassign the tasks of a dead actor, except a task that has killed too many actors."""
-        self._bury(hand)
+        self._end_actor(actor)
         unfinished = []
-        for ref, attempt in zip(hand.refs, hand.tries, strict=True):
+        for ref, attempt in actor.given.items():
             found = self._result(ref)  # finished results outlive their actor
             if isinstance(found, Outcome):
                 yield found
@@ -155,7 +153,7 @@ class OnRay:
         first, *rest = unfinished
         lost.extendleft(reversed(rest))
         if first.number < self._retries:
-            lost.appendleft(_Try(first.task, first.number + 1))
+            lost.appendleft(replace(first, number=first.number + 1))
             return
         message = f"its worker died {first.number + 1} times, at last with: {_short(why)}"
         yield Outcome(
@@ -178,13 +176,14 @@ class OnRay:
             raise cause
         raise SweepError(f"a worker failed: {type(cause).__name__}: {cause}") from cause
 
-    def _hire(self, spec: ModelSpec) -> "_Hand":
+    def _start_actor(self, spec: ModelSpec) -> "_Actor":
         gpus = spec.n_devices if self._on_gpus(spec) else 0
         kind = self._ray.remote(Worker).options(num_cpus=1, num_gpus=gpus, max_restarts=0)
-        self._crew.append(_Hand(kind.remote(self._loader, None if gpus else 1, str(Path.cwd()))))
-        return self._crew[-1]
+        handle = kind.remote(self._loader, None if gpus else 1, str(Path.cwd()))
+        self._actors.append(_Actor(handle=handle))
+        return self._actors[-1]
 
-    def _places(self, spec: ModelSpec) -> int:
+    def _most_actors(self, spec: ModelSpec) -> int:
         """How many actors fit on the cluster at its current size; at least one."""
         places = int(self._ray.cluster_resources().get("CPU", 1))
         if self._on_gpus(spec):
@@ -197,39 +196,40 @@ class OnRay:
     def _gpus(self) -> float:
         return float(self._ray.cluster_resources().get("GPU", 0))
 
-    def _bury(self, hand: "_Hand") -> None:
-        self._crew.remove(hand)
+    def _end_actor(self, actor: "_Actor") -> None:
+        self._actors.remove(actor)
         with contextlib.suppress(Exception):  # it is dead already
-            self._ray.kill(hand.actor)
+            self._ray.kill(actor.handle)
 
-    def _dismiss(self) -> None:
-        for hand in list(self._crew):
-            self._bury(hand)
+    def _end_actors(self) -> None:
+        for actor in list(self._actors):
+            self._end_actor(actor)
 
     def _connect(self) -> None:
         if self._ray is None:
             self._ray, self._started = connect(self._address)
 
 
-class _Try:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Attempt:
     """A task, and how often it was lost before."""
 
-    def __init__(self, task: Task, number: int = 0) -> None:
-        self.task, self.number = task, number
+    task: Task
+    number: int = 0
 
 
-class _Hand:
-    """An actor and its tasks, in the order in which it computes them."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Actor:
+    """An actor, and its tasks by Ray's references to their results."""
 
-    def __init__(self, actor: Any) -> None:
-        self.actor = actor
-        self.tries: list[_Try] = []
-        self.refs: list[Any] = []
+    handle: Any
+    given: dict[Any, _Attempt] = field(default_factory=dict)
+    """In the order in which they are computed."""
 
 
-def _first(tasks: Iterator[Task]) -> _Try | None:
+def _first(tasks: Iterator[Task]) -> _Attempt | None:
     task = next(tasks, None)
-    return None if task is None else _Try(task)
+    return None if task is None else _Attempt(task=task)
 
 
 def _short(error: Exception) -> str:

@@ -12,7 +12,7 @@ from secondary_sinks.sweeps import interrupts
 HERE = "local"
 """Address that means: start a cluster here for the duration of the sweep."""
 VARIABLE = "RAY_ADDRESS"
-KNOCK = 5.0
+ANSWER_WITHIN = 5.0
 """Seconds that a cluster gets to answer."""
 STORE = 200 * 2**20
 """Bytes of Ray's object store for a cluster started here; tables pass through quickly."""
@@ -25,7 +25,7 @@ def connect(address: str | None) -> tuple[Any, bool]:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     place = _address(address)
-    _knock(place)
+    _refuse_unreachable(place)
     import ray
 
     more: dict[str, Any] = {"address": place}
@@ -38,7 +38,7 @@ def connect(address: str | None) -> tuple[Any, bool]:
             ray.init(log_to_driver=False, logging_level="error", **more)
     except Exception as error:  # wrong address, other version: Ray raises many types
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise _nowhere(place, reason) from error
+        raise _no_cluster(place, reason) from error
     return ray, True
 
 
@@ -61,18 +61,18 @@ def _address(asked: str | None) -> str:
     return asked or HERE
 
 
-def _knock(address: str) -> None:
+def _refuse_unreachable(address: str) -> None:
     """Raise `SweepError` if HOST:PORT refuses connections; Ray itself would retry for a minute."""
     place = re.fullmatch(r"(?:ray://)?\[?([^/]+?)\]?:(\d{1,5})", address)
     if place is None:  # 'auto' or 'local': left to Ray
         return
     try:
-        socket.create_connection((place[1], int(place[2])), timeout=KNOCK).close()
+        socket.create_connection((place[1], int(place[2])), timeout=ANSWER_WITHIN).close()
     except (OSError, OverflowError) as error:
-        raise _nowhere(address, str(error)) from error
+        raise _no_cluster(address, str(error)) from error
 
 
-def _nowhere(address: str, reason: str) -> SweepError:
+def _no_cluster(address: str, reason: str) -> SweepError:
     where = "here" if address == HERE else f"at {address!r}"
     source = f" (of {VARIABLE})" if address == os.environ.get(VARIABLE, "").strip() else ""
     return SweepError(

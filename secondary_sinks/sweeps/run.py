@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from secondary_sinks.runs.ask import ask, price
 from secondary_sinks.runs.folder import ANSWERS, WORK, RunFolder
 from secondary_sinks.sweeps.config import SweepConfig
 from secondary_sinks.sweeps.executors import Executor, InProcess, loader_of
-from secondary_sinks.sweeps.finish import Further
+from secondary_sinks.sweeps.output import Additions
 from secondary_sinks.sweeps.sweep import Summary, Sweep, Tell
 from secondary_sinks.sweeps.tasks import ModelSpec, Prepared, Task
 from secondary_sinks.texts import Text, TokenizedText
@@ -33,17 +33,6 @@ KEPT_IN_ALL, FREE_PER_KEPT = 2 * 10**9, 3
 how much more memory must then be free for the work on other texts: three times their size."""
 Command = Callable[[Sequence[str]], str]
 """Builds a command line that asks for a run with these questions."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """The questions of a run, in addition to its tables."""
-
-    asked: tuple[str, ...] = ()
-    """Names of the causal questions."""
-    command: Command = lambda asked: ""
-    say: Callable[[str], None] = lambda line: None
-    """Called with the expected cost of the questions before they are asked."""
 
 
 def run(
@@ -75,9 +64,9 @@ def run(
     if not folder.has_record() and not (folder.path / WORK).is_dir():
         folder.check(force=force)  # before anything is written there
     with folder.claim():
-        question = Question(asked=tuple(asked), command=command, say=say)
+        work = Run(config, folder, given, force, tell, asked=asked, command=command, say=say)
         try:
-            return Run(config, folder, given, force, tell, question).run(executor)
+            return work.run(executor)
         finally:
             executor.close()
 
@@ -92,10 +81,13 @@ class Run(Sweep):
         texts: Sequence[Text | TokenizedText],
         force: bool,
         tell: Tell | None,
-        question: Question,
+        *,
+        asked: Sequence[str],
+        command: Command,
+        say: Callable[[str], None],
     ) -> None:
-        super().__init__(config, folder, texts, force, question.command(question.asked), tell)
-        self.question = question
+        super().__init__(config, folder, texts, force, command(asked), tell)
+        self.asked, self.command_for, self.say = asked, command, say
         self.traces: dict[str, Trace] = {}
         """Traces of the texts observed in this call, by task."""
         self.kept: dict[str, CachedPass] = {}
@@ -117,8 +109,8 @@ class Run(Sweep):
     @property
     def _asked(self) -> list[str]:
         """Questions of this call plus those that a finished run answered before."""
-        before = () if self.force else self.before.record.get("asked", ())
-        return [name for name in ANSWERS if name in {*self.question.asked, *before}]
+        before = () if self.force else self.finished.record.get("asked", ())
+        return [name for name in ANSWERS if name in {*self.asked, *before}]
 
     @property
     def _has_roles(self) -> bool:
@@ -140,19 +132,19 @@ class Run(Sweep):
 
     def _prepared_before(self, spec: ModelSpec) -> Prepared | None:
         """The one model of the run, whatever its name was."""
-        models = self.begun.models if self.begun else ()
+        models = self.stored.models if self.stored else ()
         return next((prepared for _, prepared in models), None)
 
     def _is_done(self) -> bool:
         if self.force:
             return False
         done = super()._is_done()
-        if not done and self.before.record and not self.before.complaints:
-            devices = self.before.record["device"], self.plans[0].prepared.device
-            raise self.before.other(about.describe_change("device", *devices))
+        if not done and self.finished.record and not self.finished.complaints:
+            devices = self.finished.record["device"], self.plans[0].prepared.device
+            raise self.finished.other(about.describe_change("device", *devices))
         return done
 
-    def _finish(self, executor: Executor) -> dict[str, Any]:
+    def _write(self, executor: Executor) -> dict[str, Any]:
         assert isinstance(executor, InProcess)
         if self.failed:
             raise SweepError(
@@ -161,16 +153,15 @@ class Run(Sweep):
                 "the others are kept: rerun the same command to try again",
             )
         self.tell("tables", folder=str(self.folder.path))
-        further = Further()
+        added = Additions()
         if self._has_roles:
             begin = time.perf_counter()
             found = self._roles(executor)
-            further = replace(
-                further, roles=found, seconds={"roles": round(time.perf_counter() - begin, 3)}
-            )
+            seconds = {"roles": round(time.perf_counter() - begin, 3)}
+            added = replace(added, roles=found, seconds=seconds)
         if self._asked:
-            further = replace(further, n_claims=self._n_claims(executor))
-        return self.finish.write(self.plans, self.manifest, self.command, further)
+            added = replace(added, n_claims=self._n_claims(executor))
+        return self.output.write(self.plans, self.manifest, self.command, added)
 
     def _roles(self, executor: InProcess) -> Answer:
         traces, sinks = self._observe(executor)
@@ -185,8 +176,8 @@ class Run(Sweep):
         traces, sinks = self._observe(executor)
         model, record = self._model_of(executor), self.folder.record()
         for line in price(model, traces, sinks, missing, **_speed(record)):
-            self.question.say(line)
-        command, n_claims = self.question.command(self._asked), self._n_claims(executor)
+            self.say(line)
+        command, n_claims = self.command_for(self._asked), self._n_claims(executor)
         given: dict[str, Any] = {"n_claims": n_claims, "tick": self._tell_progress}
         for answer, seconds in ask(model, traces, sinks, missing, **given):
             record = add_answer(self.folder, record, answer, seconds, command)

@@ -9,12 +9,12 @@ from typing import Any
 from secondary_sinks.errors import RunFolderError, SweepError, TextError
 from secondary_sinks.runs import about
 from secondary_sinks.runs.folder import RunFolder
-from secondary_sinks.sweeps.before import Before, as_first, asked_for, differences
 from secondary_sinks.sweeps.config import SweepConfig
 from secondary_sinks.sweeps.entries import Entry
 from secondary_sinks.sweeps.executors import Executor, InProcess, loader_of
-from secondary_sinks.sweeps.finish import Finish
+from secondary_sinks.sweeps.finished import FinishedRun, as_first, asked_for, differences
 from secondary_sinks.sweeps.manifest import Manifest
+from secondary_sinks.sweeps.output import SweepOutput
 from secondary_sinks.sweeps.plan import Plan, plan
 from secondary_sinks.sweeps.stored_config import Stored, read_stored, store
 from secondary_sinks.sweeps.tasks import ModelSpec, Prepared
@@ -111,8 +111,9 @@ class Sweep:
         self.tell = tell or (lambda event, **facts: None)
         self.manifest = Manifest(folder.path)
         asked = asked_for(config, texts)
-        self.before, self.finish = Before(folder, config, asked), Finish(folder, config, asked)
-        self.begun: Stored | None = None
+        self.finished = FinishedRun(folder, config, asked)
+        self.output = SweepOutput(folder, config, asked)
+        self.stored: Stored | None = None
         self.plans: list[Plan] = []
         self.sinks: dict[str, int] = {}
         self.begin = time.monotonic()
@@ -122,23 +123,23 @@ class Sweep:
 
     def run(self, executor: Executor) -> Summary:
         """Compute model by model, then write the tables."""
-        self.before.refuse(force=self.force)
-        self.begun = self._begun()
+        self.finished.refuse(force=self.force)
+        self.stored = self._read_stored()
         damaged = self.manifest.repair()
         for what in damaged:
             self.tell("damaged", what=f"{what}; it was set aside and is computed again")
         for number, spec in enumerate(self.config.models):
             self._model(executor, spec, number)
         done = self._is_done()
-        for what in self.before.complaints:
+        for what in self.finished.complaints:
             self.tell("damaged", what=f"{what}; it is written again")
-        damaged += self.before.complaints
-        record = self.before.record if done else self._finish(executor)
+        damaged += self.finished.complaints
+        record = self.finished.record if done else self._write(executor)
         return self._summary(record, damaged, nothing=done and not damaged)
 
     def _is_done(self) -> bool:
         """Whether the folder holds these tables already."""
-        return self.before.is_done(self.finish.key(self.plans, self.manifest))
+        return self.finished.is_done(self.output.key(self.plans, self.manifest))
 
     def _model(self, executor: Executor, spec: ModelSpec, number: int) -> None:
         self.tell("load", model=spec.name, number=number + 1, models=len(self.config.models))
@@ -146,11 +147,11 @@ class Sweep:
         self._refuse_texts(prepared)
         prepared = self._as_first(spec, prepared)
         todo = plan(self.config, spec, prepared, self.manifest)
-        self.before.refuse_others(todo, force=self.force)
+        self.finished.refuse_others(todo, force=self.force)
         self.plans.append(todo)
         mine = {task.key for task in todo.tasks}
         self.sinks |= {e.task: e.n_sinks for e in self.manifest.entries if e.task in mine}
-        store(self.folder.path, self.finish.asked, self.plans, self.command)
+        store(self.folder.path, self.output.asked, self.plans, self.command)
         for bad in prepared.bad:
             self.tell("failed", model=spec.name, text_id=bad.text_id, reason=bad.reason)
         self.tell("plan", **in_words(todo))
@@ -168,22 +169,22 @@ class Sweep:
         if before is None or self.force:
             return prepared
         prepared, notes = as_first(prepared, before)
-        if not self.before.record:  # otherwise a difference is refused
+        if not self.finished.record:  # otherwise a difference is refused
             notes += differences(before, prepared)
         for what in notes:
             self.tell("note", what=f"{spec.name}: {what}")
         return prepared
 
     def _prepared_before(self, spec: ModelSpec) -> Prepared | None:
-        return dict(self.begun.models if self.begun else ()).get(spec)
+        return dict(self.stored.models if self.stored else ()).get(spec)
 
-    def _begun(self) -> Stored | None:
+    def _read_stored(self) -> Stored | None:
         """Check what the folder was begun with; reports if the code has changed since."""
         try:
             begun = read_stored(self.folder.path)
         except RunFolderError:  # not stored yet, or about to be written anew
             return None
-        if not self.before.record and not self.force:
+        if not self.finished.record and not self.force:
             for what in about.in_code({"versions_of_code": begun.versions}, about.of_code()):
                 self.tell("note", what=f"{what}; cells of other code are recomputed")
         return begun
@@ -219,9 +220,9 @@ class Sweep:
             "sinks": sum(self.sinks.values()),
         }
 
-    def _finish(self, executor: Executor) -> dict[str, Any]:
+    def _write(self, executor: Executor) -> dict[str, Any]:
         self.tell("tables", folder=str(self.folder.path))
-        return self.finish.write(self.plans, self.manifest, self.command)
+        return self.output.write(self.plans, self.manifest, self.command)
 
     def _summary(
         self, record: Mapping[str, Any], damaged: Sequence[str], *, nothing: bool

@@ -124,7 +124,7 @@ def test_a_failed_force_keeps_the_old_run(call, tmp_path, monkeypatch):
     assert call("detect", "--force", texts="long.txt")[0] == 2
     with monkeypatch.context() as patch:
         patch.setattr("secondary_sinks.sweeps.compute.observe", interrupt)
-        patch.setattr("secondary_sinks.sweeps.finish.Finish.write", interrupt)
+        patch.setattr("secondary_sinks.sweeps.output.SweepOutput.write", interrupt)
         assert call("detect", "--force", "--seed", "2")[0] == 130
     assert results(tmp_path / "out") == before
     assert "already holds this run" in call("detect")[1]
@@ -138,7 +138,7 @@ def interrupt(*arguments, **options):
     ("where", "kept"),
     [
         ("secondary_sinks.sweeps.worker.load_model", False),
-        ("secondary_sinks.sweeps.finish.write_table", True),
+        ("secondary_sinks.sweeps.output.write_table", True),
         ("secondary_sinks.runs.RunFolder.write_record", True),
     ],
 )

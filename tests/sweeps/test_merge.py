@@ -9,8 +9,8 @@ import pytest
 from secondary_sinks import sweeps
 from secondary_sinks.errors import RunFolderError
 from secondary_sinks.runs import RunFolder, about, hashes
-from secondary_sinks.sweeps import finish, stored_config, tasks
-from secondary_sinks.sweeps.finish import Finish
+from secondary_sinks.sweeps import output, stored_config, tasks
+from secondary_sinks.sweeps.output import SweepOutput
 from tests.marks import exhaustive
 from tests.sweeps.small_sweeps import TEXTS, ZERO, sweep, tables
 
@@ -40,7 +40,9 @@ def killed(call, owner, name):
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-@pytest.mark.parametrize("at", [(sys.modules[sweeps.merge.__module__], "_copy"), (Finish, "write")])
+@pytest.mark.parametrize(
+    "at", [(sys.modules[sweeps.merge.__module__], "_copy"), (SweepOutput, "write")]
+)
 def test_a_merge_that_was_killed_goes_on_and_no_other_takes_its_place(tmp_path, at):
     sweep(tmp_path / "a", texts=TEXTS[:2])
     sweep(tmp_path / "b", texts=TEXTS[1:])
@@ -88,7 +90,7 @@ def test_cells_that_several_parts_have_are_there_once(tmp_path):
 
 def by_other_code(monkeypatch, **versions):
     known = hashes.versions_of_code() | versions
-    for module in (tasks, stored_config, finish, about):
+    for module in (tasks, stored_config, output, about):
         monkeypatch.setattr(module, "versions_of_code", lambda: known)
 
 
@@ -126,7 +128,7 @@ def test_what_a_killed_merge_left_half_written_is_no_table(tmp_path):
     sweep(tmp_path / "a", texts=TEXTS[:2])
     sweep(tmp_path / "b", texts=TEXTS[1:])
     folders, out = [tmp_path / "a", tmp_path / "b"], tmp_path / "both"
-    assert killed(lambda: sweeps.merge(folders, out), Finish, "_model") == 9
+    assert killed(lambda: sweeps.merge(folders, out), SweepOutput, "_model") == 9
     (out / ".part-99-sinks.parquet").write_bytes(b"half")
     (out / "sweep" / "shards" / ".part-99-0.sinks.parquet").write_bytes(b"half")
     sweeps.merge(folders, out)

@@ -158,7 +158,7 @@ def test_a_worker_has_as_many_gpus_as_its_model_needs(cluster):
         executor.close()
     gpus = found.model["name"].removeprefix("on GPUs ").split(",")
     assert len(set(gpus)) == 2
-    places = [executor._places(replace(spec, n_devices=n)) for n in (1, 2, 3, 4)]
+    places = [executor._most_actors(replace(spec, n_devices=n)) for n in (1, 2, 3, 4)]
     assert places == [CORES, GPUS // 2, 1, 1]
 
 
@@ -222,7 +222,7 @@ def test_the_address_of_the_environment_is_honoured_and_said(
         monkeypatch.setenv("RAY_ADDRESS", around)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", lambda **options: given.update(options))
-    monkeypatch.setattr(ray_cluster, "_knock", lambda address: None)
+    monkeypatch.setattr(ray_cluster, "_refuse_unreachable", lambda address: None)
     OnRay(asked)._connect()
     assert given["address"] == used
     assert ("object_store_memory" in given) == (used == "local")

@@ -18,10 +18,10 @@ from secondary_sinks.runs import RunFolder, check_lengths, describe, parquet, re
 from secondary_sinks.runs.answers import read_answers
 from secondary_sinks.runs.plain import without_nan
 from secondary_sinks.runs.schema import PHENOMENON
-from secondary_sinks.sweeps import ModelSpec, SweepConfig, compute, finish
+from secondary_sinks.sweeps import ModelSpec, SweepConfig, compute, output
 from secondary_sinks.sweeps.assemble import Assembly
-from secondary_sinks.sweeps.finish import Further
 from secondary_sinks.sweeps.manifest import Manifest
+from secondary_sinks.sweeps.output import Additions
 from secondary_sinks.sweeps.status import status_lines
 from secondary_sinks.sweeps.stored_config import read_stored
 from secondary_sinks.testing.planted import Plant, plant
@@ -157,7 +157,7 @@ def test_texts_of_a_version_without_the_papers_rule_give_no_answer(planted, text
     for entry in manifest.entries:
         del entry.shards["paper"]
     assert part.phenomenon(frame) is None
-    told = finish.Finish(RunFolder(tmp_path), NAMED, {})._model(part, frame, [], Further())
+    told = output.SweepOutput(RunFolder(tmp_path), NAMED, {})._model(part, frame, [], Additions())
     assert "phenomenon" not in told
 
 
@@ -307,7 +307,7 @@ def test_an_interrupted_run_goes_on_where_it_was(event, left, planted, texts, wh
 def test_a_run_that_was_cut_short_between_its_tables_goes_on(
     planted, texts, whole, tmp_path, monkeypatch
 ):
-    write = finish.write_table
+    write = output.write_table
 
     def after_one(path, name, frames):
         if name == "effects":
@@ -315,7 +315,7 @@ def test_a_run_that_was_cut_short_between_its_tables_goes_on(
         return write(path, name, frames)
 
     with monkeypatch.context() as patch:
-        patch.setattr(finish, "write_table", after_one)
+        patch.setattr(output, "write_table", after_one)
         with pytest.raises(KeyboardInterrupt):
             run(planted, texts, tmp_path / "out", seed=3)
     assert (tmp_path / "out" / "sinks.parquet").exists()
@@ -328,7 +328,7 @@ def test_a_run_that_was_killed_after_its_first_table_goes_on(planted, texts, who
     child = os.fork()
     if not child:
         try:
-            finish.write_table = lambda path, *rest: path.write_bytes(b"half") and os._exit(9)
+            output.write_table = lambda path, *rest: path.write_bytes(b"half") and os._exit(9)
             run(planted, texts, tmp_path / "out", seed=3)
         finally:
             os._exit(1)

@@ -1,4 +1,4 @@
-"""Finish a sweep: write its tables and `run.json`."""
+"""The output of a sweep: its tables and `run.json`."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ from secondary_sinks.sweeps.tasks import Versions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Further:
+class Additions:
     """What a run adds to the tables of its sweep."""
 
     roles: Answer | None = None
@@ -32,8 +32,8 @@ class Further:
     """Seconds by stage."""
 
 
-class Finish:
-    """Writes the final tables and record of a sweep into its folder."""
+class SweepOutput:
+    """The final tables and record of a sweep, in its folder."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class Finish:
         plans: Sequence[Plan],
         manifest: Manifest,
         command: str,
-        further: Further | None = None,
+        added: Additions | None = None,
     ) -> dict[str, Any]:
         """Write the tables, then `run.json`; in between, the folder is not a finished run.
 
@@ -64,18 +64,20 @@ class Finish:
             for plan, label in zip(plans, labels(plans), strict=True)
         ]
         sinks = [part.sinks(self.config.criterion) for part in parts]
-        models = []
-        for part, (frame, near) in zip(parts, sinks, strict=True):
-            models.append(self._model(part, frame, near, further or Further()))
-        tables = self._tables(parts, [frame for frame, _ in sinks], further or Further())
+        more = added or Additions()
+        models = [
+            self._model(part, frame, near, more)
+            for part, (frame, near) in zip(parts, sinks, strict=True)
+        ]
+        tables = self._tables(parts, [frame for frame, _ in sinks], more)
         record = self._record(plans, parts, models, manifest, tables) | {"command": command}
-        if further is not None:
+        if added is not None:
             record |= {"asked": [], "answers": []}
         self.folder.write_record(record)
         return record
 
     def _tables(
-        self, parts: Sequence[Assembly], sinks: Sequence[pd.DataFrame], further: Further
+        self, parts: Sequence[Assembly], sinks: Sequence[pd.DataFrame], added: Additions
     ) -> dict[str, str]:
         """Write the tables; returns the SHA-256 of each by name."""
         tables: dict[str, Iterator[pd.DataFrame]] = {
@@ -87,8 +89,8 @@ class Finish:
             tables["roles"] = (
                 frame for part, own in zip(parts, sinks, strict=True) for frame in part.roles(own)
             )
-        if further.roles is not None:
-            tables["roles"] = iter([parts[0].named(further.roles.cells)])
+        if added.roles is not None:
+            tables["roles"] = iter([parts[0].named(added.roles.cells)])
         if self.config.trace:
             tables["trace"] = (frame for part in parts for frame in part.trace())
         written = {}
@@ -101,7 +103,7 @@ class Finish:
         return dict(sorted(written.items()))
 
     def _model(
-        self, part: Assembly, sinks: pd.DataFrame, near: list[dict[str, Any]], further: Further
+        self, part: Assembly, sinks: pd.DataFrame, near: list[dict[str, Any]], added: Additions
     ) -> dict[str, Any]:
         """The record of one model in `run.json`, without the fields that all models share."""
         prepared = part.plan.prepared
@@ -118,28 +120,28 @@ class Finish:
             "primaries": part.primaries(),
             "near_sinks": near,
             **({} if told is None else {"phenomenon": asdict(told)}),
-            **self._answers(part, sinks, effects, further),
+            **self._answers(part, sinks, effects, added),
             "n_cells": len(effects),
             "n_sinks": int((sinks["kind"] != "primary").sum()),
-            "timings_s": part.seconds() | dict(further.seconds),
+            "timings_s": part.seconds() | dict(added.seconds),
         }
 
     def _answers(
-        self, part: Assembly, sinks: pd.DataFrame, effects: pd.DataFrame, further: Further
+        self, part: Assembly, sinks: pd.DataFrame, effects: pd.DataFrame, added: Additions
     ) -> dict[str, Any]:
         """Verdicts, the numbers behind them, and the damage done by ablating writers."""
-        table = self._roles_of(part, sinks, further)
-        found = answers(effects, sinks, table, self.config, further.n_claims, part.begins())
+        table = self._roles_of(part, sinks, added)
+        found = answers(effects, sinks, table, self.config, added.n_claims, part.begins())
         if table is None:
             return found
         return found | {"damage": damage_at_tokens(effects, table).to_dict("records")}
 
     def _roles_of(
-        self, part: Assembly, sinks: pd.DataFrame, further: Further
+        self, part: Assembly, sinks: pd.DataFrame, added: Additions
     ) -> pd.DataFrame | None:
         """The table of roles; None if roles were not asked for."""
-        if further.roles is not None:
-            return part.named(further.roles.cells)
+        if added.roles is not None:
+            return part.named(added.roles.cells)
         found = [*part.roles(sinks)] if self.config.roles else []
         return pd.concat(found, ignore_index=True) if found else None
 

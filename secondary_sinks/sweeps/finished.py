@@ -141,8 +141,8 @@ def _layers(asked: Mapping[str, Any]) -> set[int]:
     return set(range(MOST_LAYERS)) if words is None else set(parse_layers(words))
 
 
-class Before:
-    """The contents of a folder before this call."""
+class FinishedRun:
+    """The finished run or sweep that a folder holds before this call, if there is one."""
 
     def __init__(self, folder: RunFolder, config: SweepConfig, asked: dict[str, Any]) -> None:
         """Read `run.json` if it exists; an unreadable one is kept as a complaint."""
@@ -208,7 +208,7 @@ class Before:
         )
 
     def is_done(self, key: str) -> bool:
-        """Whether the folder holds undamaged tables with this key (`Finish.key`)."""
+        """Whether the folder holds undamaged tables with this key (`SweepOutput.key`)."""
         if not self.record or self.record["key"] != key:
             return False
         if difference(self.asked, self.record["sweep"]["asked"]):
