@@ -3,10 +3,10 @@
 from collections.abc import Callable, Mapping
 
 import torch
-from torch import Generator
+from jaxtyping import Int
+from torch import Generator, Tensor
 
-from experiments.prefixes import Tokens
-
+Tokens = Int[Tensor, "pos"]
 SHUFFLED, RANDOM = "in random order", "as random tokens"
 TWICE, BEHEADED = "first half read twice", "without the first token"
 Change = Callable[[Tokens, Generator, int, int], Tokens]

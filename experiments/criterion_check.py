@@ -3,10 +3,10 @@
 import pandas as pd
 
 from experiments.command import main_of
-from experiments.prefixes import COPIES, copies_among
+from experiments.members import COPIES
 from experiments.shared import Finding, Observed, unanswered
 from secondary_sinks import SinkTable, Trace, Verdict, detect
-from secondary_sinks.detection import compare, criteria_frame
+from secondary_sinks.detection import compare, criteria_frame, first_texts
 from secondary_sinks.display import count
 from secondary_sinks.plots import count_bars
 from secondary_sinks.questions import judge
@@ -103,7 +103,8 @@ def _rows(observed: Observed, trace: Trace, paper: SinkTable) -> pd.DataFrame:
 def _with_copies(observed: Observed, frame: pd.DataFrame) -> pd.DataFrame:
     tokens = {trace.text_id: trace.tokens for trace in observed.traces}
     listed = zip(frame["text_id"], frame["pos"].tolist(), strict=True)
-    copies = copies_among((text_id, tokens[text_id], pos) for text_id, pos in listed)
+    first = first_texts((text_id, tokens[text_id], pos) for text_id, pos in listed)
+    copies = [text != own for text, own in zip(first, frame["text_id"], strict=True)]
     return frame.assign(copy=pd.Series(copies, index=frame.index, dtype=bool))
 
 

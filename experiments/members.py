@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from experiments.prefixes import copies_among
 from experiments.shared import Observed
+from secondary_sinks.detection import first_texts
 from secondary_sinks.errors import AttributionError
 from secondary_sinks.observation import activations
 
@@ -19,6 +19,8 @@ COLUMNS = ("text_id", "pos", "token", "role")
 REPEATED = "of which an earlier text has the control, after the same tokens"
 """Why a sink is left out: its control would be the same vector in training and test."""
 NO_TWIN = "without a token twin"
+COPIES = "copies of tokens in earlier texts"
+"""Why a token is left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -56,7 +58,8 @@ def members_of(observed: Observed, layer: int | None, *, twins: bool = False) ->
     if at is None:
         at = min(created, key=lambda one: (-created[one], one)) if created else 0
     own = [(trace, case) for trace, case in pairs if case.sink.l_start == at]
-    copies = copies_among((trace.text_id, trace.tokens, case.control) for trace, case in own)
+    first = first_texts((trace.text_id, trace.tokens, case.control) for trace, case in own)
+    copies = [text != trace.text_id for text, (trace, _) in zip(first, own, strict=True)]
     rows = [
         {"text_id": trace.text_id, "pos": pos, "token": trace.token_strings[pos], "role": role}
         for (trace, case), is_copy in zip(own, copies, strict=True)

@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from experiments.prefixes import prefix_key
 from experiments.shared import Observed
 from secondary_sinks import Edit, SinkTable, Trace, detect, observe, recompute
 from secondary_sinks.causal import Recomputed, readers, watched_sinks
+from secondary_sinks.detection import prefix_key
 from secondary_sinks.observation import activations
 from secondary_sinks.types import LASTING, Sink, mass_lost, match_controls
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from experiments.prefixes import COPIES
+from experiments.members import COPIES
 from experiments.shared import Observed
 from secondary_sinks import Verdict
 from secondary_sinks.display import count

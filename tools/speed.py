@@ -59,7 +59,7 @@ from secondary_sinks.causal.donors import resolve_donors
 from secondary_sinks.cli import NAMED_PATH, whole
 from secondary_sinks.display import count
 from secondary_sinks.runs import RunFolder
-from tools.speed_compare import Comparison, Limit, Work, as_markdown, compare, fill_page
+from tools.speed_compare import Comparison, Differ, Limit, Work, as_markdown, compare, fill_page
 from tools.speed_peers import DecodePeer, HookedPeer, SdpaPeer, same_weights
 from tools.speed_run import WholeRun
 
@@ -120,50 +120,38 @@ def run(
     def observed() -> Float[Tensor, "layer pos"]:
         return observe(model, long_text).norm
 
-    on_sample: dict[str, Any] = {"cells": len(cells), "timed": len(some)}
-    on_all: dict[str, Any] = {"cells": len(cells), "timed": len(cells)}
-    states, totals = limits.replays(drawn), limits.totals(zeroed)
-    passed = partial(seconds, lambda: sdpa.forward(long_text))
-    found = {
-        "state_sweep": compare(
-            sweep, lambda: hooked.states(some), of_sample, runs, **on_sample, limit=states
+    def totals() -> Float[Tensor, "cell number"]:
+        return _masses_and_losses(total_effects(model, trace, zeroed), zeroed)
+
+    def of_few(ours: Tensor, peer: Tensor) -> float:
+        return relative(ours[few], peer)
+
+    states, passed = limits.replays(drawn), partial(seconds, lambda: sdpa.forward(long_text))
+    sampled_cells, all_cells = (len(cells), len(some), states), (len(cells), len(cells), states)
+    few_cells, text = (len(zeroed), len(few), limits.totals(zeroed)), (long, long, passed)
+    zeroed_few = [zeroed[number] for number in few]
+    works: dict[str, tuple[Work, Work, Differ, tuple[int, int, Limit]]] = {
+        "state_sweep": (sweep, lambda: hooked.states(some), of_sample, sampled_cells),
+        "state_sweep_vs_sdpa": (sweep, lambda: sdpa.states(some), of_sample, sampled_cells),
+        "state_sweep_vs_decode": (sweep, lambda: decode.states(drawn), relative, all_cells),
+        "state_sweep_with_mass_vs_decode": (
+            sweep_with_mass,
+            lambda: decode.masses(drawn),
+            relative,
+            all_cells,
         ),
-        "state_sweep_vs_sdpa": compare(
-            sweep, lambda: sdpa.states(some), of_sample, runs, **on_sample, limit=states
-        ),
-        "state_sweep_vs_decode": compare(
-            sweep, lambda: decode.states(drawn), relative, runs, **on_all, limit=states
-        ),
-        "state_sweep_with_mass_vs_decode": compare(
-            sweep_with_mass, lambda: decode.masses(drawn), relative, runs, **on_all, limit=states
-        ),
-        "total_effect": compare(
-            lambda: _masses_and_losses(total_effects(model, trace, zeroed), zeroed),
-            lambda: hooked.totals([zeroed[number] for number in few]),
-            lambda ours, peer: relative(ours[few], peer),
-            runs,
-            cells=len(zeroed),
-            timed=len(few),
-            limit=totals,
-        ),
-        "streaming_vs_cache": compare(
+        "total_effect": (totals, lambda: hooked.totals(zeroed_few), of_few, few_cells),
+        "streaming_vs_cache": (
             observed,
             lambda: HookedPeer.cached(model, long_text),
             relative,
-            runs,
-            cells=long,
-            timed=long,
-            limit=passed,
+            text,
         ),
-        "streaming_vs_sdpa": compare(
-            observed,
-            lambda: sdpa.forward(long_text),
-            relative,
-            runs,
-            cells=long,
-            timed=long,
-            limit=passed,
-        ),
+        "streaming_vs_sdpa": (observed, lambda: sdpa.forward(long_text), relative, text),
+    }
+    found = {
+        name: compare(ours, peer, differ, runs, *sizes)
+        for name, (ours, peer, differ, sizes) in works.items()
     }
     return found | _of_run(model, trace, limits, runs)
 

@@ -5,7 +5,8 @@ collected during the clean pass, or a pass over another text.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -230,16 +231,11 @@ def reference_means(
     made with `model`. Raises `EditError` for sites of which there is no mean, `TraceError` for no
     trace, or one of another model.
     """
-
     texts = as_traces(traces)
     refuse_empty("the list of traces", texts, TraceError, "those of a reference corpus")
     refuse_empty("sites", sites, EditError, "at least one site, such as mlp_out")
     for trace in texts:
         check_trace(model, trace)
-
-    def sites_at(layer: int) -> list[str]:
-        return [site for site in sites if not (layer and SITE_OF[site].first)]
-
     for site in sites:
         if site not in OF_TOKEN:
             raise EditError(
@@ -247,22 +243,29 @@ def reference_means(
             )
         require_site(model, 0, site)
     sums: dict[Place, Tensor] = {}
-    counts: dict[Place, int] = {}
+    counts: Counter[Place] = Counter()
     for trace in texts:
-        gathers: dict[int, ActivationCollector] = {}
-
-        def hooks(  # type: ignore[no-untyped-def]
-            layer: int, trace: Trace = trace, gathers: dict[int, ActivationCollector] = gathers
-        ):
-            gathers[layer] = ActivationCollector([], ordinary(trace, layer).float()[None])
-            return gathers[layer].hooks(model, layer, *sites_at(layer))
-
-        for view in iter_layers(model, trace.tokens, received=False, hooks=hooks):
-            check_same_states(view, trace)
-            number = int(ordinary(trace, view.layer).sum())
-            gather = gathers.pop(view.layer)
-            for site in sites_at(view.layer):
-                place = (site, view.layer)
-                sums[place] = sums.get(place, 0.0) + gather.means(site)[0]
-                counts[place] = counts.get(place, 0) + number
+        for place, total in _sums_of_text(model, trace, sites):
+            sums[place] = sums.get(place, 0.0) + total
+            counts[place] += int(ordinary(trace, place[1]).sum())
     return {place: total / counts[place] for place, total in sums.items()}
+
+
+def _sums_of_text(
+    model: HookedModel, trace: Trace, sites: Sequence[str]
+) -> Iterator[tuple[Place, Float[Tensor, "*site"]]]:
+    """Activations at each place of a text, summed over its ordinary tokens."""
+    gathers: dict[int, ActivationCollector] = {}
+
+    def sites_at(layer: int) -> list[str]:
+        return [site for site in sites if not (layer and SITE_OF[site].first)]
+
+    def hooks(layer: int) -> list[Hook]:
+        gathers[layer] = ActivationCollector([], ordinary(trace, layer).float()[None])
+        return gathers[layer].hooks(model, layer, *sites_at(layer))
+
+    for view in iter_layers(model, trace.tokens, received=False, hooks=hooks):
+        check_same_states(view, trace)
+        gather = gathers.pop(view.layer)
+        for site in sites_at(view.layer):
+            yield (site, view.layer), gather.means(site)[0]

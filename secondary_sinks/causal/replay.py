@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from secondary_sinks.causal.apply import LayerEdits
@@ -27,6 +28,7 @@ from secondary_sinks.causal.replayed import Replay
 from secondary_sinks.causal.states import STATES, refuse_overflow, states_of
 from secondary_sinks.errors import EditError, TraceError
 from secondary_sinks.layerwise.begin import layerwise_forward
+from secondary_sinks.layerwise.interface import ReplayedTokens
 from secondary_sinks.layerwise.protocol import Hook, HookedModel, keep_last
 from secondary_sinks.layerwise.visibility import refuse_unreplayable
 from secondary_sinks.measures import norms
@@ -202,10 +204,10 @@ class _Passing:
             self.kl[list(self._states)] = divergence(passage, view.resid_post[places], edited, row)
 
     def _batch(self, view: LayerView, batch: list[int]) -> None:
+        """Run a layer for some cells, and keep those that have changed."""
         positions = torch.tensor([self.positions[number] for number in batch])
-        edits = LayerEdits(
-            self.model, view.layer, [self.cells[number] for number in batch], self.donors
-        )
+        cells = [self.cells[number] for number in batch]
+        edits = LayerEdits(self.model, view.layer, cells, self.donors)
         clean = view.resid_pre[positions.to(view.resid_pre.device)]
         before = torch.stack(
             [self._states.get(number, row) for number, row in zip(batch, clean, strict=True)]
@@ -214,27 +216,32 @@ class _Passing:
         if self.watch:
             hooks = [*hooks, (hook_name(view.layer, "pattern"), keep_last(seen, "pattern"))]
         after = view.run.run_replayed(before, positions, hooks)
-        changed = edits.changed
-        moved = [
-            index
-            for index, number in enumerate(batch)
-            if number in self._states or index in changed
-        ]
+        changed, known = edits.changed, self._states.keys()
+        moved = [index for index, number in enumerate(batch) if number in known or index in changed]
         if not moved:
             return
-        asked = [self.asked[batch[index]] for index in moved]
-        refuse_overflow(view.layer, asked, after.resid_post[moved])
-        values = states_of(
-            self.trace, view.layer, after.resid_post[moved], norms(after.keys[moved]).mean(-1)
-        )
-        if self.attention:
-            own = after.self_attention[moved]
-            values["mass"] = direct_mass(view, after.keys[moved], own, positions[moved]).cpu()
-        if self.watch:
-            paid = seen["pattern"][0, :, moved][..., list(self.watch)].float().mean(0)
-            keys, places = after.keys[moved], positions[moved]
-            values["watched"] = direct_masses(view, keys, paid, places, self.watch).cpu()
-        numbers = [batch[index] for index in moved]
+        numbers, states = [batch[index] for index in moved], after.resid_post[moved]
+        refuse_overflow(view.layer, [self.asked[number] for number in numbers], states)
+        values = self._measured(view, after, moved, positions[moved], seen.get("pattern"))
         for name, value in values.items():
             self.columns[name][view.layer, numbers] = value
-        self._states.update(zip(numbers, after.resid_post[moved], strict=True))
+        self._states.update(zip(numbers, states, strict=True))
+
+    def _measured(
+        self,
+        view: LayerView,
+        after: ReplayedTokens,
+        moved: list[int],
+        positions: Int[Tensor, "moved"],
+        pattern: Float[Tensor, "1 head cell key"] | None,
+    ) -> dict[str, Tensor]:
+        """What the columns get of the cells that have changed."""
+        keys = after.keys[moved]
+        values = states_of(self.trace, view.layer, after.resid_post[moved], norms(keys).mean(-1))
+        if self.attention:
+            own = after.self_attention[moved]
+            values["mass"] = direct_mass(view, keys, own, positions).cpu()
+        if pattern is not None:
+            paid = pattern[0, :, moved][..., list(self.watch)].float().mean(0)
+            values["watched"] = direct_masses(view, keys, paid, positions, self.watch).cpu()
+        return values

@@ -13,7 +13,7 @@ from secondary_sinks.detection.phenomenon import (
     middle_layers,
     phenomenon,
 )
-from secondary_sinks.detection.prefixes import n_alike, shared_lengths
+from secondary_sinks.detection.prefixes import first_texts, n_alike, prefix_key, shared_lengths
 from secondary_sinks.detection.stability import find_levels
 from secondary_sinks.detection.sweep import threshold_sweep
 from secondary_sinks.detection.weakening import WINDOW as WEAKENING_WINDOW
@@ -36,6 +36,7 @@ __all__ = [
     "detect",
     "explain",
     "find_levels",
+    "first_texts",
     "is_attended",
     "joint_tests",
     "lasting_sinks",
@@ -45,6 +46,7 @@ __all__ = [
     "paper_label",
     "paper_tests",
     "phenomenon",
+    "prefix_key",
     "primary_weakening",
     "read_released",
     "relabel",

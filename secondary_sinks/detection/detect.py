@@ -1,6 +1,5 @@
 """`detect`: `Trace`s -> `SinkTable`."""
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
@@ -12,6 +11,7 @@ from torch import Tensor
 from secondary_sinks.detection.criteria import Tests, joint_sinks, joint_tests, lasts
 from secondary_sinks.detection.levels import assign_levels
 from secondary_sinks.detection.paper import KINDS, against, paper_label, paper_tests
+from secondary_sinks.detection.prefixes import first_texts
 from secondary_sinks.detection.rounding import mark_rounding
 from secondary_sinks.errors import DetectionError
 from secondary_sinks.measures.hook_names import Cache
@@ -128,14 +128,11 @@ def _mark_copies(sinks: Sequence[Sink], tokens: Mapping[str, Tensor]) -> list[Si
 
     Attention is causal: if all tokens up to the sink are the same, so are its states.
     """
-    first: dict[bytes, str] = {}
-    marked = []
-    for sink in sinks:
-        prefix = tokens[sink.text_id][: sink.pos + 1]
-        key = hashlib.sha256(prefix.numpy().tobytes()).digest()
-        text_id = first.setdefault(key, sink.text_id)
-        marked.append(replace(sink, copy_of="" if text_id == sink.text_id else text_id))
-    return marked
+    first = first_texts((sink.text_id, tokens[sink.text_id], sink.pos) for sink in sinks)
+    return [
+        replace(sink, copy_of="" if text_id == sink.text_id else text_id)
+        for sink, text_id in zip(sinks, first, strict=True)
+    ]
 
 
 def _by_joint(trace: Trace, thresholds: Thresholds) -> list[Sink]:

@@ -4,10 +4,32 @@ Attention is causal: tokens that stand after the same tokens have the same state
 observation, however many texts begin so.
 """
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterable, Sequence
 
 import numpy as np
+from jaxtyping import Int
 from numpy.typing import ArrayLike
+from torch import Tensor
+
+
+def prefix_key(tokens: Int[Tensor, "pos"], pos: int) -> bytes:
+    """A key of a token and all tokens before it: 32 bytes, however long the text."""
+    return hashlib.sha256(tokens[: pos + 1].numpy().tobytes()).digest()
+
+
+def first_texts(places: Iterable[tuple[str, Int[Tensor, "pos"], int]]) -> list[str]:
+    """For each of some tokens, the first text in which it stands among them after the same tokens.
+
+    A place is (text_id, tokens of the text, position), and texts come in their order.
+
+    >>> import torch
+    >>> one, other = torch.tensor([5, 6, 7]), torch.tensor([5, 6, 8])
+    >>> first_texts([("a", one, 1), ("a", one, 2), ("b", other, 1), ("b", other, 2)])
+    ['a', 'a', 'a', 'b']
+    """
+    first: dict[bytes, str] = {}
+    return [first.setdefault(prefix_key(ids, pos), text_id) for text_id, ids, pos in places]
 
 
 def n_alike(one: ArrayLike, other: ArrayLike) -> int:

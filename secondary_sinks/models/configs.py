@@ -42,10 +42,14 @@ def hooked_fields(hf_config: Any, architecture: str) -> Fields:
     return common | ARCHITECTURES[architecture](hf_config)
 
 
+def _rope(hf_config: Any) -> Fields:
+    """The rope of a config; empty if it has none."""
+    return getattr(hf_config, "rope_parameters", None) or {}
+
+
 def rope_type(hf_config: Any) -> str:
     """Name of the rope type; "default" if the config has none."""
-    parameters = getattr(hf_config, "rope_parameters", None) or {}
-    return str(parameters.get("rope_type", "default"))
+    return str(_rope(hf_config).get("rope_type", "default"))
 
 
 def context_length(hf_config: Any) -> int:
@@ -55,8 +59,7 @@ def context_length(hf_config: Any) -> int:
         raise UnsupportedModelError(
             f"the config does not say how long a text may be (max_position_embeddings: {n_ctx})"
         )
-    parameters = getattr(hf_config, "rope_parameters", None) or {}
-    original = parameters.get("original_max_position_embeddings")
+    original = _rope(hf_config).get("original_max_position_embeddings")
     original = original or getattr(hf_config, "original_max_position_embeddings", None)
     return min(n_ctx, int(original or n_ctx)) if rope_type(hf_config) == "longrope" else n_ctx
 
@@ -131,8 +134,7 @@ def unrotated_layers(hf_config: Any) -> list[int]:
 
 def _partial_rotary(hf: Any) -> Fields:
     fields = _decoder(hf)
-    parameters = getattr(hf, "rope_parameters", None) or {}
-    share = parameters.get("partial_rotary_factor") or getattr(hf, "partial_rotary_factor", 1.0)
+    share = _rope(hf).get("partial_rotary_factor") or getattr(hf, "partial_rotary_factor", 1.0)
     return fields | {"rotary_dim": int(fields["d_head"] * share)}
 
 
@@ -185,8 +187,7 @@ def _gpt2(hf: Any) -> Fields:
 
 def _gpt_neox(hf: Any) -> Fields:
     d_head = hf.hidden_size // hf.num_attention_heads
-    parameters = getattr(hf, "rope_parameters", None) or {}
-    share = parameters.get("partial_rotary_factor") or getattr(hf, "rotary_pct", 1.0)
+    share = _rope(hf).get("partial_rotary_factor") or getattr(hf, "rotary_pct", 1.0)
     return {
         "d_model": hf.hidden_size,
         "d_head": d_head,

@@ -30,7 +30,7 @@ def level_heatmap(cells: pd.DataFrame | Levels, n_layers: int | None = None) -> 
     cells = cells.cells_frame() if isinstance(cells, Levels) else cells
     if cells.empty:
         raise SinkError("no secondary sink, so no levels to draw")
-    size = n_layers or int((cells["l_start"] + cells["lifetime"]).max())
+    size = _size(cells, n_layers)
     figure = go.Figure(_map(cells, size, int(cells["count"].max())))
     figure.update_traces(texttemplate="%{text}", colorbar_len=0.6)
     for cell in _most_frequent(cells):
@@ -42,6 +42,12 @@ def level_heatmap(cells: pd.DataFrame | Levels, n_layers: int | None = None) -> 
     first, last = axis["range"]
     height = 140 + min(26 * int(last - first), 240)
     return finish(figure, height=height).update_layout(margin_t=72)
+
+
+def _size(cells: pd.DataFrame, n_layers: int | None) -> int:
+    """Number of layers; where it is not known, as many as the cells need."""
+    needed = 1 if cells.empty else int((cells["l_start"] + cells["lifetime"]).max())
+    return n_layers or needed
 
 
 def _near(values: "pd.Series[Any]", size: int) -> dict[str, Any]:
@@ -61,7 +67,7 @@ def level_heatmaps(named: Mapping[str, tuple[pd.DataFrame, int | None]]) -> go.F
     figure = make_subplots(cols=len(named), subplot_titles=[plain_label(name) for name in named])
     most = max(int(cells["count"].max()) for cells, _ in named.values() if not cells.empty)
     for col, (cells, n_layers) in enumerate(named.values(), start=1):
-        size = n_layers or (1 if cells.empty else int((cells["l_start"] + cells["lifetime"]).max()))
+        size = _size(cells, n_layers)
         figure.add_trace(_map(cells, size, most, bar=col == 1), row=1, col=col)
         for cell in _most_frequent(cells):
             figure.add_annotation(_number(cell), row=1, col=col)

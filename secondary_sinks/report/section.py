@@ -89,7 +89,7 @@ def without_constants(table: Table, optional: Sequence[str] = ()) -> Table:
     )
 
 
-def verdicts_of(rows: Sequence[Mapping[str, Any]]) -> list[Verdict]:
+def as_verdicts(rows: Sequence[Mapping[str, Any]]) -> list[Verdict]:
     """Verdicts of a record; older records lack fields, and a missing number is NaN."""
     names = {item.name for item in fields(Verdict)}
     missing = dict.fromkeys(("value", "low", "high"), math.nan)

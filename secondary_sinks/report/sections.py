@@ -25,7 +25,7 @@ from secondary_sinks.report.figures import (
     profiles,
     verdict_panels,
 )
-from secondary_sinks.report.section import Section, Table, verdicts_of, without_constants
+from secondary_sinks.report.section import Section, Table, as_verdicts, without_constants
 from secondary_sinks.report.tested import nothing_shown, prolonging_layers
 from secondary_sinks.report.words import count, format_number, percent
 from secondary_sinks.types import Level, Levels
@@ -79,7 +79,7 @@ def roles_section(
         name="roles",
         title=ROLES,
         says=tuple(says),
-        judged=verdict_panels("roles", verdicts_of(record.get("writers", ()))),
+        judged=verdict_panels("roles", as_verdicts(record.get("writers", ()))),
         table=table,
     )
 
@@ -227,7 +227,7 @@ def _ablation_section(
     if answer is None:
         n_ways = len((record["edit"] or "zero").split(","))
         says.append(f"Ways to ablate that were tried: {n_ways}. --ask necessity tries four.")
-    verdicts = verdicts_of(record.get("verdicts", ())) if answer is None else answer.verdicts
+    verdicts = as_verdicts(record.get("verdicts", ())) if answer is None else answer.verdicts
     return Section(
         name=question.name,
         title=question.title,

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from secondary_sinks.plots.labels import make_visible
-from secondary_sinks.report.words import count, format_number, percent, token
+from secondary_sinks.report.words import count, format_number, percent
 
 MOST_TOKENS = 40_000
 """Most tokens drawn in full over all texts; later texts show only the tokens around their sinks."""
@@ -115,7 +115,7 @@ def _piece(text: str, sink: dict[Any, Any] | None, key: str) -> Piece:
     )
     mass = sink["mass_max"]  # its square root keeps weak sinks visible next to the primary
     strength = 0.0 if math.isnan(mass) else round(math.sqrt(min(max(mass, 0.0), 1.0)), 2)
-    return Piece(text=token(text), kind=sink["kind"], says=says, strength=strength, key=key)
+    return Piece(text=make_visible(text), kind=sink["kind"], says=says, strength=strength, key=key)
 
 
 def in_text(text: str) -> str:

@@ -5,9 +5,10 @@ from typing import Any
 
 import pandas as pd
 
+from secondary_sinks.plots.labels import make_visible
 from secondary_sinks.report.section import Table, without_constants
 from secondary_sinks.report.strips import MOST_SINKS, sink_key
-from secondary_sinks.report.words import MISSING, format_number, percent, token
+from secondary_sinks.report.words import MISSING, format_number, percent
 
 SINK_COLUMNS = (
     "text", "position", "token", "token id", "kind", "layers", "lifetime", "layers outlying",
@@ -101,7 +102,7 @@ def _sink_row(sink: dict[Any, Any]) -> tuple[str, ...]:
     return (
         sink["text_id"],
         str(sink["pos"]),
-        token(sink["token"]),
+        make_visible(sink["token"]),
         str(sink["token_id"]),
         sink["kind"].replace("_", "-"),
         sink["segments"],

@@ -16,7 +16,6 @@ __all__ = [
     "plain",
     "quoted",
     "shown",
-    "token",
 ]
 
 
@@ -53,11 +52,6 @@ def list_counts(counts: Mapping[str, int], most: int = 3) -> str:
         rest = sum(n for _, n in ranked[most:])
         return ", ".join(words) + f" and {count(len(ranked) - most, 'other')} ({rest:,})"
     return join_words(words)
-
-
-def token(text: str) -> str:
-    """A token with every character visible, including white space."""
-    return make_visible(text)
 
 
 def quoted(text: str) -> str:
