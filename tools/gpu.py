@@ -27,58 +27,21 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-import transformers as hf
 import typer
 from torch import Tensor
 
 from experiments.command import start
-from secondary_sinks import Edit, Trace, load_model, observe, replay
+from secondary_sinks import Edit, Trace, observe, replay
 from secondary_sinks.causal.donors import resolve_donors
 from secondary_sinks.cli import NAMED_PATH, say, whole
 from secondary_sinks.display import markdown_table
-from secondary_sinks.foreign import build_model
 from secondary_sinks.layerwise.choose_kernel import Kind, agrees
 from secondary_sinks.models.devices import parse_device
-from secondary_sinks.models.proof.prove import CHECKS
 from secondary_sinks.runs import RunFolder
+from tools.gpu_models import changed, hooked_of, limited, random_model, shapes, text
 from tools.peak_memory import peak, reset_peak
 from tools.speed import KINDS
 from tools.speed_peers import DecodePeer
-
-ROPE = {"rope_type": "default", "rope_theta": 1e6}
-QWEN = {"vocab_size": 151_936, "max_position_embeddings": 32_768, "rope_parameters": ROPE}
-TINY = {"vocab_size": 256, "max_position_embeddings": 1024, "rope_parameters": ROPE}
-
-
-def _shape(kind: type, base: Mapping[str, Any], *numbers: int, **more: Any) -> Any:
-    names = ["hidden_size", "intermediate_size", "num_hidden_layers"]
-    names += ["num_attention_heads", "num_key_value_heads"]
-    return kind(**base, **dict(zip(names, numbers, strict=True)), **more)
-
-
-def shapes(device: torch.device) -> dict[str, Any]:
-    """Configs by name, the smallest first; tiny ones on a processor."""
-    if device.type == "cpu":
-        tiny = {"head_dim": 16, "tie_word_embeddings": True}
-        return {
-            "tiny qwen2": _shape(hf.Qwen2Config, TINY, 64, 96, 3, 4, 2, tie_word_embeddings=True),
-            "tiny qwen3": _shape(hf.Qwen3Config, TINY, 64, 96, 3, 4, 2, **tiny),
-        }
-    tied, untied = {"tie_word_embeddings": True}, {"tie_word_embeddings": False}
-    return {
-        "qwen2.5-0.5b": _shape(hf.Qwen2Config, QWEN, 896, 4864, 24, 14, 2, **tied),
-        "qwen3-4b": _shape(hf.Qwen3Config, QWEN, 2560, 9728, 36, 32, 8, head_dim=128, **tied),
-        "qwen3-14b": _shape(hf.Qwen3Config, QWEN, 5120, 17_408, 40, 40, 8, head_dim=128, **untied),
-    }
-
-
-def limited(device: torch.device) -> Any:
-    """A config whose layers have a soft-cap, and every other one a window within the texts."""
-    width = {"head_dim": 16, "query_pre_attn_scalar": 16}
-    if device.type != "cpu":
-        width = {"head_dim": 128, "query_pre_attn_scalar": 128}
-    d_model = 4 * width["head_dim"]
-    return _shape(hf.Gemma2Config, TINY, d_model, 96, 4, 4, 2, sliding_window=9, **width)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +85,7 @@ class Equal:
 
 def equality(name: str, config: Any, device: torch.device, n_tokens: int) -> list[Equal]:
     """Compare traces of the first layers of a shape."""
-    small = _with(config, num_hidden_layers=min(4, config.num_hidden_layers), vocab_size=256)
+    small = changed(config, num_hidden_layers=min(4, config.num_hidden_layers), vocab_size=256)
     tokens, exact, rows = text(256, n_tokens), None, []
     for dtype in (torch.float32, torch.bfloat16):
         here, there = (
@@ -155,33 +118,6 @@ def measure(
         _timed(theirs, model, name, text(config.vocab_size, n), runs, decode=n == min(lengths))
         for n in lengths
     ]
-
-
-def random_model(config: Any, device: torch.device, dtype: torch.dtype) -> Any:
-    """A Hugging Face model with random weights, drawn in float32 on the processor if it is small.
-
-    So small models have the same weights on every device. Large ones are drawn on the device.
-    """
-    torch.manual_seed(0)
-    large = config.vocab_size > 1000
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype if large else torch.float32)
-    try:
-        with torch.device(device if large else "cpu"):
-            model = build_model(config)
-    finally:
-        torch.set_default_dtype(before)
-    return model.to(device, dtype).eval()
-
-
-def hooked_of(model: Any) -> Any:
-    """The same weights with hook points. That they agree is checked by tests, not here."""
-    return load_model(model, device=str(model.device), dtype=model.dtype, skip=CHECKS)
-
-
-def text(vocabulary: int, n_tokens: int) -> Tensor:
-    """Random tokens."""
-    return torch.randint(0, vocabulary, (n_tokens,), generator=torch.Generator().manual_seed(0))
 
 
 def _timed(theirs: Any, model: Any, name: str, tokens: Tensor, runs: int, *, decode: bool) -> Timed:
@@ -279,10 +215,6 @@ def _cells(trace: Trace) -> list[Edit]:
         for layer in range(len(trace.norm))
     ]
     return [resolve_donors(trace, (edit,))[0] for edit in edits]
-
-
-def _with(config: Any, **changes: Any) -> Any:
-    return type(config)(**config.to_dict() | changes | {"layer_types": None})
 
 
 def _relative(ours: Tensor, theirs: Tensor) -> float:
