@@ -72,8 +72,7 @@ def run(observed: Observed) -> Finding:
     """Remove one sink at a time, and detect again in the whole text."""
     if why := why_no_sinks(observed):
         return unanswered(NAME, QUESTION, CREATES, why, COLUMNS)
-    removed: list[dict[str, Any]] = []
-    later: list[dict[str, Any]] = []
+    removed, later = list[dict[str, Any]](), list[dict[str, Any]]()
     pairs, progress = observed.pairs(), observed.progress(NAME)
     texts = list(dict.fromkeys(trace.text_id for trace, _ in pairs))
     firsts = _first_of_texts(pairs)
@@ -120,10 +119,10 @@ def _ways(trace: Trace, case: MatchedPair) -> tuple[str, ...]:
 def _edits(trace: Trace, case: MatchedPair, way: str) -> dict[str, Edit]:
     """The edit of the sink, and that of its control: zero where the control has no twin."""
     of_control = way if token_twins(trace, case.control) else ZERO
-    places = {"sink": (case.sink.pos, way), "control": (case.control, of_control)}
+    layer = case.sink.l_start
     return {
-        name: Edit.of_label(label, pos=pos, layer=case.sink.l_start)
-        for name, (pos, label) in places.items()
+        "sink": Edit.of_label(way, pos=case.sink.pos, layer=layer),
+        "control": Edit.of_label(of_control, pos=case.control, layer=layer),
     }
 
 

@@ -85,28 +85,28 @@ Needed = dict[int, dict[str, set[_Source]]]
 """Layer -> site -> sources."""
 
 
-class _Taker:
+class _MeanCollector:
     """Collects the mean activations of sources during a pass over one text."""
 
     def __init__(self, model: HookedModel, n_pos: int, needed: Needed) -> None:
         self.model, self.n_pos, self.needed = model, n_pos, needed
         self.rows: dict[tuple[Place, _Source], Tensor] = {}
-        self._gathers: dict[int, dict[str, ActivationCollector]] = {}
+        self._collectors: dict[int, dict[str, ActivationCollector]] = {}
 
     def hooks(self, layer: int) -> list[Hook]:
         """Hooks that collect activations at a layer."""
         found: list[Hook] = []
         for site, sources in self.needed.get(layer, {}).items():
             weights = torch.stack([_weights(source, self.n_pos) for source in _ordered(sources)])
-            gather = ActivationCollector([], weights)
-            self._gathers.setdefault(layer, {})[site] = gather
-            found += gather.hooks(self.model, layer, site)
+            collector = ActivationCollector([], weights)
+            self._collectors.setdefault(layer, {})[site] = collector
+            found += collector.hooks(self.model, layer, site)
         return found
 
     def finish_layer(self, layer: int) -> None:
         """Store the means of a layer, once the pass has gone through it."""
-        for site, gather in self._gathers.pop(layer, {}).items():
-            means, sources = gather.means(site), _ordered(self.needed[layer][site])
+        for site, collector in self._collectors.pop(layer, {}).items():
+            means, sources = collector.means(site), _ordered(self.needed[layer][site])
             for source, row in zip(sources, means, strict=True):
                 self.rows[(site, layer), source] = shaped(self.model, site, row)
 
@@ -132,7 +132,7 @@ class Donors:
             source = self._source(edit, pos, layer)
             by_layer = needed.setdefault(source.text, {})
             by_layer.setdefault(layer, {}).setdefault(edit.site, set()).add(source)
-        self._own = _Taker(model, len(trace.tokens), needed.pop("", {}))
+        self._own = _MeanCollector(model, len(trace.tokens), needed.pop("", {}))
         for text, wanted in needed.items():
             self._own.rows |= _means_of_text(model, others[text], wanted)
 
@@ -188,14 +188,14 @@ def _means_of_text(
     model: HookedModel, trace: Trace, needed: Needed
 ) -> dict[tuple[Place, _Source], Tensor]:
     """Collect the needed activations of another text, up to the last layer that is needed."""
-    taker = _Taker(model, len(trace.tokens), needed)
-    for view in iter_layers(model, trace.tokens, received=False, hooks=taker.hooks):
+    collector = _MeanCollector(model, len(trace.tokens), needed)
+    for view in iter_layers(model, trace.tokens, received=False, hooks=collector.hooks):
         check_same_states(view, trace)
-        taker.finish_layer(view.layer)
+        collector.finish_layer(view.layer)
         if view.layer == max(needed):
             break
         del view
-    return taker.rows
+    return collector.rows
 
 
 def _replaced(cells: Sequence[Cell]) -> list[tuple[Edit, int, int]]:
@@ -255,17 +255,17 @@ def _sums_of_text(
     model: HookedModel, trace: Trace, sites: Sequence[str]
 ) -> Iterator[tuple[Place, Float[Tensor, "*site"]]]:
     """Activations at each place of a text, summed over its ordinary tokens."""
-    gathers: dict[int, ActivationCollector] = {}
+    collectors: dict[int, ActivationCollector] = {}
 
     def sites_at(layer: int) -> list[str]:
         return [site for site in sites if not (layer and SITE_OF[site].first)]
 
     def hooks(layer: int) -> list[Hook]:
-        gathers[layer] = ActivationCollector([], ordinary(trace, layer).float()[None])
-        return gathers[layer].hooks(model, layer, *sites_at(layer))
+        collectors[layer] = ActivationCollector([], ordinary(trace, layer).float()[None])
+        return collectors[layer].hooks(model, layer, *sites_at(layer))
 
     for view in iter_layers(model, trace.tokens, received=False, hooks=hooks):
         check_same_states(view, trace)
-        gather = gathers.pop(view.layer)
+        collector = collectors.pop(view.layer)
         for site in sites_at(view.layer):
-            yield (site, view.layer), gather.means(site)[0]
+            yield (site, view.layer), collector.means(site)[0]

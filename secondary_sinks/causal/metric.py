@@ -10,8 +10,8 @@ from torch import Tensor
 from secondary_sinks.causal.check import Means, by_id, check_cells, means_given, positions_in
 from secondary_sinks.causal.controls import ever_sinks
 from secondary_sinks.causal.donors import token_twins
-from secondary_sinks.causal.recompute import Passing, watched_of, waves_of
-from secondary_sinks.causal.recomputed import Table
+from secondary_sinks.causal.recompute import RecomputePass, passes_of, watched_of
+from secondary_sinks.causal.recomputed import RecomputedBuilder
 from secondary_sinks.causal.recorded import Recorded
 from secondary_sinks.display import count
 from secondary_sinks.errors import EditError, reason
@@ -86,7 +86,7 @@ def sweep_metric(
 
 
 class _Sweep:
-    """The cells of a sweep, wave by wave, and the metric of each."""
+    """The cells of a sweep, pass by pass, and the metric of each."""
 
     def __init__(
         self,
@@ -106,19 +106,19 @@ class _Sweep:
     ) -> Tensor:
         """The metric of every cell; afterwards `clean` is that of the clean run."""
         trace, cells, n_layers = self.trace, self.cells, len(self.trace.norm)
-        waves = waves_of(trace, cells, copies=1 + len(self.names)) or [[]]
-        table = Table(trace, cells, watched_of(trace, cells, ()), False)
+        passes = passes_of(trace, cells, copies=1 + len(self.names)) or [[]]
+        table = RecomputedBuilder(trace, cells, watched_of(trace, cells, ()), False)
         found = torch.full((len(cells),), torch.nan)
-        for done, wave in enumerate(waves):
+        for done, numbers in enumerate(passes):
             recorded = Recorded(self.model, self.names)
-            passing = Passing(
-                self.model, trace, wave, cells, others, reference, table, recorded=recorded
+            one_pass = RecomputePass(
+                self.model, trace, numbers, cells, others, reference, table, recorded=recorded
             )
-            passing.run((done * n_layers, len(waves) * n_layers), progress)
-            read = _Logits(self.model, trace, passing.clean, self.places)
+            one_pass.run((done * n_layers, len(passes) * n_layers), progress)
+            read = _Logits(self.model, trace, one_pass.clean, self.places)
             self.clean = self._value(read.clean, recorded.of())
-            for number in sorted(wave):
-                state = passing.states.get(number)
+            for number in sorted(numbers):
+                state = one_pass.states.get(number)
                 if state is None:  # nothing was changed, not even one bit
                     found[number] = self.clean
                 else:

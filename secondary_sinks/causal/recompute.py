@@ -23,7 +23,7 @@ from secondary_sinks.causal.batches import in_batches
 from secondary_sinks.causal.check import Means, by_id, check_cells, means_given, positions_in
 from secondary_sinks.causal.donors import Donors, resolve_donors
 from secondary_sinks.causal.losses import losses
-from secondary_sinks.causal.recomputed import Recomputed, Table
+from secondary_sinks.causal.recomputed import Recomputed, RecomputedBuilder
 from secondary_sinks.causal.recorded import Recorded, Seen
 from secondary_sinks.causal.states import refuse_overflow, states_of
 from secondary_sinks.layerwise.begin import layerwise_forward
@@ -70,14 +70,14 @@ def recompute(
     check_cells(model, trace, cells, known, means)
     refuse_unreplayable(model)
     watched = watched_of(trace, cells, watch)
-    waves = waves_of(trace, cells)
-    result = Table(trace, cells, watched, by_query)
-    for done, wave in enumerate(waves):
-        ready = done * len(trace.norm), len(waves) * len(trace.norm)
-        passing = Passing(model, trace, wave, cells, known, means, result)
-        passing.run(ready, progress)
+    passes = passes_of(trace, cells)
+    result = RecomputedBuilder(trace, cells, watched, by_query)
+    for done, numbers in enumerate(passes):
+        ready = done * len(trace.norm), len(passes) * len(trace.norm)
+        one_pass = RecomputePass(model, trace, numbers, cells, known, means, result)
+        one_pass.run(ready, progress)
         if loss:
-            passing.predict()
+            one_pass.predict()
     return result.recomputed()
 
 
@@ -103,46 +103,46 @@ def _start(cell: Cell) -> int:
     return positions_of(cell)[0]
 
 
-def waves_of(trace: Trace, cells: Sequence[Cell], copies: int = 1) -> list[list[int]]:
+def passes_of(trace: Trace, cells: Sequence[Cell], copies: int = 1) -> list[list[int]]:
     """Cells in groups that fit into memory for one pass, sorted by their first edited position.
 
     `copies` is the number of activations that are kept of each cell.
     """
     (_, n_pos), width = trace.norm.shape, trace.typical.shape[1]
-    waves: list[list[int]] = []
+    passes: list[list[int]] = []
     room = 0
     for number in sorted(range(len(cells)), key=lambda number: _start(cells[number])):
         size = (n_pos - _start(cells[number])) * width * copies
         if size > room:
-            waves.append([])
+            passes.append([])
             room = STATES_AT_ONCE
-        waves[-1].append(number)
+        passes[-1].append(number)
         room -= size
-    return waves
+    return passes
 
 
-class Passing:
+class RecomputePass:
     """The cells of one pass, taken through the layers."""
 
     def __init__(
         self,
         model: HookedModel,
         trace: Trace,
-        wave: Sequence[int],
+        numbers: Sequence[int],
         cells: Sequence[Cell],
         others: Mapping[str, Trace],
         reference: Means,
-        table: Table,
+        table: RecomputedBuilder,
         recorded: Recorded | None = None,
     ) -> None:
         """Nothing has been run yet; `recorded` takes further activations down."""
-        self.model, self.trace, self.table, self.wave = model, trace, table, wave
-        self.cells = {number: resolve_donors(trace, cells[number]) for number in wave}
+        self.model, self.trace, self.table, self.numbers = model, trace, table, numbers
+        self.cells = {number: resolve_donors(trace, cells[number]) for number in numbers}
         self.donors = Donors(model, trace, list(self.cells.values()), others, reference)
         self.groups: dict[int, list[int]] = {}
         for number, cell in self.cells.items():
             self.groups.setdefault(_start(cell), []).append(number)
-        self.size, self.recorded = len(wave), recorded or Recorded(model, ())
+        self.size, self.recorded = len(numbers), recorded or Recorded(model, ())
         self.states: dict[int, Float[Tensor, "suffix d_model"]] = {}
         self.beginning: set[int] = set()
         self.clean: Float[Tensor, "pos d_model"]
@@ -186,10 +186,10 @@ class Passing:
         """Take the cells that have changed through one layer."""
         paid = attention_paid_to(view, self.table.watch)
         for start, group in self.groups.items():
-            walking = [number for number in group if number in self.states]
+            active = [number for number in group if number in self.states]
             before = paid[:start].sum(0).cpu()
             run = partial(self._batch, view, start, before)
-            self.size = in_batches(walking, self.size, run)
+            self.size = in_batches(active, self.size, run)
 
     def _batch(
         self, view: LayerView, start: int, before: Float[Tensor, "watch"], batch: list[int]
@@ -260,7 +260,7 @@ class Passing:
         table, tokens = self.table, self.trace.tokens
         found = losses(layerwise_forward(self.model, tokens[:1]), tokens, self.clean, self.states)
         table.loss_clean[:-1] = found.clean
-        for number in self.wave:
+        for number in self.numbers:
             start = _start(self.cells[number])
             table.loss[number], table.kl[number, :-1] = table.loss_clean, 0.0
             if number in self.states:

@@ -69,7 +69,7 @@ class Recomputed(ByCell):
         return float((self.loss[cell, later] - self.loss_clean[later]).double().mean())
 
 
-class Table:
+class RecomputedBuilder:
     """Results under construction: clean values until a cell overwrites them."""
 
     def __init__(

@@ -105,23 +105,23 @@ def replay_groups(
         check_cells(model, trace, cells, known, means)
     where = [tuple(map(_only_position, cells)) for cells in lists]
     refuse_unreplayable(model)
-    passings = [
-        _Passing(model, trace, cells, positions, known, means, attention, kl, watched)
+    passes = [
+        _ReplayPass(model, trace, cells, positions, known, means, attention, kl, watched)
         for cells, positions in zip(lists, where, strict=True)
     ]
     n_layers = len(trace.norm)
 
     def hooks(layer: int) -> list[Hook]:
-        return [hook for passing in passings for hook in passing.donors.hooks(layer)]
+        return [hook for one in passes for hook in one.donors.hooks(layer)]
 
     for view in _views(model, trace, attention, hooks, kept):
         check_same_states(view, trace)
-        for passing in passings:
-            passing.step(view)
+        for one in passes:
+            one.step(view)
         if progress:
             progress(view.layer + 1, n_layers)
         del view
-    return tuple(passing.replay() for passing in passings)
+    return tuple(one.replay() for one in passes)
 
 
 def _views(
@@ -150,7 +150,7 @@ def _only_position(cell: Cell) -> int:
     return positions[0]
 
 
-class _Passing:
+class _ReplayPass:
     """The cells of one list, taken through the layers, and the columns that they fill."""
 
     def __init__(
@@ -189,13 +189,13 @@ class _Passing:
         """Run one layer for all cells that have changed or are edited here."""
         self.donors.finish_layer(view.layer)
         at = view.layer
-        walking = [
+        active = [
             number
             for number, cell in enumerate(self.cells)
             if number in self._states or any(at in edit.layers for edit in cell)
         ]
-        walking.sort(key=self.positions.__getitem__)  # tokens of a batch then see similar keys
-        self.size = in_batches(walking, self.size, lambda batch: self._batch(view, batch))
+        active.sort(key=self.positions.__getitem__)  # tokens of a batch then see similar keys
+        self.size = in_batches(active, self.size, lambda batch: self._batch(view, batch))
         if self.compares and self._states and at == len(self.trace.norm) - 1:
             places = sorted({self.positions[number] for number in self._states})
             row = torch.tensor([places.index(self.positions[number]) for number in self._states])

@@ -98,9 +98,9 @@ def activations(
     with mlp_ends(model, within, lambda at, end, tensor: collectors[at].take(end, tensor)):
         for view in iter_layers(model, trace.tokens, received=False, hooks=hooks):
             check_same_states(view, trace)
-            gather = collectors.pop(view.layer, None)
-            if gather is not None:
-                found = {point: _rows(view, gather, point)[order] for point in points}
+            collector = collectors.pop(view.layer, None)
+            if collector is not None:
+                found = {point: _rows(view, collector, point)[order] for point in points}
                 yield view.layer, found
             if not collectors:
                 return
@@ -126,11 +126,13 @@ def _check(
         raise MeasureError(f"unknown point {unknown[0]!r}", f"expected some of {', '.join(POINTS)}")
 
 
-def _rows(view: LayerView, gather: ActivationCollector, point: str) -> Float[Tensor, "row d_model"]:
+def _rows(
+    view: LayerView, collector: ActivationCollector, point: str
+) -> Float[Tensor, "row d_model"]:
     named = {"attn_out": "attn_out", "mlp_normed": "input"}
     if point in named:
-        found = gather.rows(named[point])
+        found = collector.rows(named[point])
         assert found is not None
     else:
-        found = getattr(view, point)[gather.positions.to(view.resid_post.device)]
+        found = getattr(view, point)[collector.positions.to(view.resid_post.device)]
     return found.to("cpu", torch.float32)

@@ -11,7 +11,7 @@ from secondary_sinks.errors import SweepError
 from secondary_sinks.models import HookedModel
 from secondary_sinks.sweeps.compute import Seen, Texts
 from secondary_sinks.sweeps.tasks import ModelSpec, Outcome, Prepared, Task
-from secondary_sinks.sweeps.worker import Holder
+from secondary_sinks.sweeps.worker import ModelHolder
 from secondary_sinks.types import Thresholds
 
 EXECUTORS = ("local", "ray")
@@ -41,7 +41,7 @@ class Executor(Protocol):
         ...
 
 
-class InProcess(Holder):
+class InProcess(ModelHolder):
     """Computes in this process, one task after another."""
 
     elsewhere = False

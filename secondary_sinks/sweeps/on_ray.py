@@ -24,7 +24,7 @@ from secondary_sinks.models import HookedModel
 from secondary_sinks.sweeps.compute import Texts
 from secondary_sinks.sweeps.ray_cluster import connect
 from secondary_sinks.sweeps.tasks import Failure, ModelSpec, Outcome, Prepared, Task
-from secondary_sinks.sweeps.worker import Holder, load_spec
+from secondary_sinks.sweeps.worker import ModelHolder, load_spec
 from secondary_sinks.types import Thresholds
 
 QUEUED = 2
@@ -32,7 +32,7 @@ QUEUED = 2
 RETRIES = 3
 
 
-class Worker(Holder):
+class Worker(ModelHolder):
     """The code of an actor: holds a model and computes tasks."""
 
     def __init__(

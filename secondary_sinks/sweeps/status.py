@@ -133,6 +133,8 @@ def status_facts(folder: Path) -> dict[str, Any]:
 
 def status_lines(folder: Path) -> list[str]:
     """The status of any folder as lines to print. Raises `RunFolderError` for foreign folders."""
+    if kind_of(folder) == SWEEP:
+        return [*sweep_status(folder).lines(), *_about_questions(_asked(folder))]
     facts = status_facts(folder)
     if facts["kind"] == EXPERIMENTS:
         outcomes = facts["outcomes"].items()
@@ -142,13 +144,14 @@ def status_lines(folder: Path) -> list[str]:
         rows = facts["rows"].items()
         what = f"{folder}: an export of {count(len(rows), 'table')}"
         return [what, *(f"  {name:9} {count(n, 'row')}" for name, n in rows)]
-    asked = facts["questions"]
-    questions = [] if asked is None else [f"  questions {', '.join(asked) or 'none asked'}"]
-    if facts["kind"] == SWEEP:
-        return [*sweep_status(folder).lines(), *questions]
     models = ", ".join(facts["models"])
     rows = {"models": models, "texts": facts["n_texts"], "sinks": facts["n_sinks"]}
-    return [f"{folder}: finished", *(f"  {n:9} {value}" for n, value in rows.items()), *questions]
+    told = [f"{folder}: finished", *(f"  {name:9} {value}" for name, value in rows.items())]
+    return told + _about_questions(facts["questions"])
+
+
+def _about_questions(asked: list[str] | None) -> list[str]:
+    return [] if asked is None else [f"  questions {', '.join(asked) or 'none asked'}"]
 
 
 def _asked(folder: Path) -> list[str] | None:

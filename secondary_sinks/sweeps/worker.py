@@ -30,7 +30,7 @@ def load_spec(spec: ModelSpec) -> HookedModel:
     )
 
 
-class Holder:
+class ModelHolder:
     """Holds the one model that a process has in memory."""
 
     def __init__(self, loader: Callable[[ModelSpec], HookedModel] = load_spec) -> None:
