@@ -176,24 +176,17 @@ def observe_texts(
     model_name: str,
     texts: str | None = None,
     *,
-    feed: str = "auto",
-    device: str | None = None,
-    dtype: str | None = None,
-    every: int = 1,
-    max_tokens: int | None = None,
     seed: int = 0,
     say: Callable[[str], None] = quiet,
+    **how: Any,
 ) -> Observed:
     """Load a model and observe the texts of a file (by default the bundled ones).
 
-    `every` and `max_tokens` are those of `load_texts`.
-
-    Raises the `SinkError` of whatever is wrong with the texts, the model or the options; texts are
-    read before the model is loaded.
+    `how` are further options of `load_texts`: feed, device, dtype, every and max_tokens. Raises the
+    `SinkError` of whatever is wrong with the texts, the model or the options; texts are read before
+    the model is loaded.
     """
-    how: dict[str, Any] = {"feed": feed, "device": device, "dtype": dtype, "say": say}
-    loaded = load_texts(model_name, texts, **how, every=every, max_tokens=max_tokens)
-    return observe_loaded(loaded, seed, say)
+    return observe_loaded(load_texts(model_name, texts, say=say, **how), seed, say)
 
 
 def observe_loaded(loaded: Loaded, seed: int, say: Callable[[str], None] = quiet) -> Observed:

@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from secondary_sinks.detection import joint_tests
+from secondary_sinks.measures.geometry import ORDINARY_NORM
 from secondary_sinks.types import FormationEvent, Sink, SinkTable, Trace
 from secondary_sinks.types.own_sinks import sinks_of
 
@@ -55,5 +56,5 @@ def ordinary_weights(
 ) -> Float[Tensor, "event pos"]:
     """Weights of the mean over the ordinary tokens at each event's direction layer."""
     at = [event.direction_layer for event in events]
-    ordinary = trace.norm[at] <= 2 * trace.median_norm[at, None]
+    ordinary = trace.norm[at] <= ORDINARY_NORM * trace.median_norm[at, None]
     return (ordinary / ordinary.sum(1, keepdim=True)).to(torch.float32)

@@ -171,14 +171,18 @@ def answer_all(
         n_tokens += len(answer.tokens)
         speed = n_tokens / max(time.perf_counter() - start, 1e-9)
         left = (len(missing) - number) * limit / max(speed, 1e-9)
-        ended = "cut off"
-        if answer.ended_by is not None:
-            ended = f"ended by {model.tokenizer.convert_ids_to_tokens(answer.ended_by)!r}"
         say(
-            f"[{number}/{len(missing)}] {task.key}: {len(answer.tokens):,} tokens, "
-            f"{ended}; {speed:.1f} tokens/s, at most {left:.0f} s to go"
+            f"[{number}/{len(missing)}] {task.key}: {_in_words(model, answer)}; "
+            f"{speed:.1f} tokens/s, at most {left:.0f} s to go"
         )
     return before, new
+
+
+def _in_words(model: HookedModel, answer: Answer) -> str:
+    ended = "cut off"
+    if answer.ended_by is not None:
+        ended = f"ended by {model.tokenizer.convert_ids_to_tokens(answer.ended_by)!r}"
+    return f"{len(answer.tokens):,} tokens, {ended}"
 
 
 def _made_by(model: HookedModel) -> dict[str, Any]:

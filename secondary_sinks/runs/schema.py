@@ -5,7 +5,9 @@ field, instead of an obscure error in the code that reads the field.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import MISSING, fields
+from itertools import chain
 from typing import Any, get_args
 
 import pandas as pd
@@ -183,38 +185,53 @@ def _wrong_object(value: Any, expected: dict[str, Any], where: str) -> str:
 
 
 def _wrong_values(record: dict[str, Any]) -> str:
-    """Values of the right type that cannot be used."""
-    if not 0 < record["model"]["n_layers"] <= MOST_LAYERS:
-        return _mismatch(".model.n_layers", record["model"]["n_layers"], f"1 to {MOST_LAYERS:,}")
-    if record.get("dtype", "float32") not in DTYPES:
-        return _mismatch(".dtype", record["dtype"], f"one of {', '.join(DTYPES)}")
+    """The first value of the right type that cannot be used, in words; empty if all can be."""
+    parts = (_wrong_settings, _wrong_texts, _wrong_numbers, _wrong_answers)
+    return next((wrong for part in parts for wrong in part(record)), "")
+
+
+def _wrong_settings(record: dict[str, Any]) -> Iterator[str]:
+    n_layers, dtype = record["model"]["n_layers"], record.get("dtype", "float32")
+    if not 0 < n_layers <= MOST_LAYERS:
+        yield _mismatch(".model.n_layers", n_layers, f"1 to {MOST_LAYERS:,}")
+    if dtype not in DTYPES:
+        yield _mismatch(".dtype", dtype, f"one of {', '.join(DTYPES)}")
+
+
+def _wrong_texts(record: dict[str, Any]) -> Iterator[str]:
     seen: set[str] = set()
     for number, text in enumerate(record["texts"]):
         where = f".texts[{number}]"
         if text["n_tokens"] < 1:
-            return _mismatch(f"{where}.n_tokens", text["n_tokens"], "at least 1")
+            yield _mismatch(f"{where}.n_tokens", text["n_tokens"], "at least 1")
         if text["text_id"] in seen:
-            return _mismatch(f"{where}.text_id", text["text_id"], "an id that no text has before")
+            yield _mismatch(f"{where}.text_id", text["text_id"], "an id that no text has before")
         seen.add(text["text_id"])
+
+
+def _wrong_numbers(record: dict[str, Any]) -> Iterator[str]:
     for name, sizes in SIZES.items():
         found = record.get("phenomenon", {}).get(name)
         if found is not None and len(found) not in sizes:
-            return _mismatch(f".phenomenon.{name}", found, f"{sizes[-1]} numbers")
+            yield _mismatch(f".phenomenon.{name}", found, f"{sizes[-1]} numbers")
     for name in ("thresholds", "timings_s", "primaries"):
         for key, value in record.get(name, {}).items():
             if not isinstance(value, NUMBER) or not math.isfinite(value):
-                return _mismatch(f".{name}.{key}", value, "a number")
-    for n, answer in enumerate(record.get("answers", ())):
+                yield _mismatch(f".{name}.{key}", value, "a number")
+
+
+def _wrong_answers(record: dict[str, Any]) -> Iterator[str]:
+    answers = record.get("answers", ())
+    for n, answer in enumerate(answers):
         known = set(ANSWERS.get(answer["question"], ()))
         if not {"cells", "effects"} <= set(answer["tables"]) <= known:
             what = f"{answer['question']!r:.40} with tables {answer['tables']!r:.60}"
-            return f"answers[{n}] is {what}; expected a question of this version, with its tables"
-    lists = [*(part.get("verdicts", ()) for part in (record, *record.get("answers", ())))]
+            yield f"answers[{n}] is {what}; expected a question of this version, with its tables"
+    lists = [part.get("verdicts", ()) for part in (record, *answers)]
     lists += [record.get("writers", ()), record.get("later", ())]
-    for n, verdict in enumerate(verdict for verdicts in lists for verdict in verdicts):
+    for n, verdict in enumerate(chain.from_iterable(lists)):
         if verdict["outcome"] not in OUTCOMES:
-            return _mismatch(f".verdicts[{n}].outcome", verdict["outcome"], ", ".join(OUTCOMES))
-    return ""
+            yield _mismatch(f".verdicts[{n}].outcome", verdict["outcome"], ", ".join(OUTCOMES))
 
 
 def _mismatch(where: str, value: Any, expected: Any) -> str:

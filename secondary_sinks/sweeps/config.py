@@ -63,17 +63,7 @@ class SweepConfig:
         names models that need not be found; with `elsewhere`, devices belong to other machines.
         """
         self._check_types()
-        for name in ("models", "edits", "sites"):
-            if not getattr(self, name) and not (name == "edits" and self.pooled):
-                raise SweepError(f"a sweep needs {name}; got none")
-        refuse_twice("models", [spec.name for spec in self.models], SweepError, self.models)
-        refuse_twice("sites", self.sites, SweepError)
-        for edit in self.edits:
-            for site in self.sites:
-                check_recipe(edit, site)
-        refuse_twice(
-            "edits", self.edits, SweepError, [meaning(edit, self.sites[0]) for edit in self.edits]
-        )
+        self._check_lists()
         check_feed(self.feed)
         self._check_criterion()
         for name in ("limit", "max_tokens"):
@@ -87,6 +77,24 @@ class SweepConfig:
                 f"threshold paper_first is {self.thresholds.paper_first}",
                 f"expected 1 to {FIRST}: alignments with later positions are not measured",
             )
+        self._check_models(there, elsewhere)
+
+    def _check_lists(self) -> None:
+        """Refuse no model, edit or site, one that is given twice, and an impossible edit."""
+        for name in ("models", "edits", "sites"):
+            if not getattr(self, name) and not (name == "edits" and self.pooled):
+                raise SweepError(f"a sweep needs {name}; got none")
+        refuse_twice("models", [spec.name for spec in self.models], SweepError, self.models)
+        refuse_twice("sites", self.sites, SweepError)
+        for edit in self.edits:
+            for site in self.sites:
+                check_recipe(edit, site)
+        refuse_twice(
+            "edits", self.edits, SweepError, [meaning(edit, self.sites[0]) for edit in self.edits]
+        )
+
+    def _check_models(self, there: Collection[str], elsewhere: bool) -> None:
+        """Raise the error of a model that cannot be loaded as asked, or is another's double."""
         for spec in self.models:
             check_skip(spec.skip)
             parse_dtype(spec.dtype)
