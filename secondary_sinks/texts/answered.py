@@ -16,7 +16,7 @@ from secondary_sinks.texts.read_files import (
     read_bundled,
     read_utf8,
 )
-from secondary_sinks.texts.records import load_object, refuse_unknown
+from secondary_sinks.texts.records import STORED, load_object, refuse_unknown
 from secondary_sinks.texts.text import Text
 
 MARK = "answer:"
@@ -66,7 +66,7 @@ def _row(line: str, where: str) -> tuple[str, str]:
     for key in ("prompt", "answer"):
         if key not in record:
             raise TextError(f"{where}: no {key!r}", "expected 'prompt' and 'answer'")
-    for key in ("text", "messages", "output"):
+    for key in ("text", "messages", "output", STORED):
         if key in record:
             raise TextError(f"{where}: {key!r} next to 'prompt'", "expected only 'prompt'")
     refuse_unknown(record, ("prompt", "answer"), where)

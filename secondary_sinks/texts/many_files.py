@@ -23,7 +23,8 @@ def read_many(
 ) -> list[Text]:
     """Texts of several files; those of `bundled:introduction` if no file is given.
 
-    `text:` and a text stands for the text itself; these are called "text 1", "text 2" and so on.
+    `text:` and a text stands for the text itself; these are called "text 1", "text 2" and so on,
+    from 1 (positions and layers count from 0).
     `limit` keeps the first texts, `max_tokens` the first tokens of each text. An id that occurs in
     several files gets the name of its file as a prefix, or the path if file names are equal too.
     Raises `TextError` for a file that cannot be read, for a file that is given twice, and for the
@@ -61,8 +62,8 @@ def _read_all(paths: Sequence[str]) -> list[Text]:
 
 def _inline(path: str, number: int) -> Text:
     name = f"text {number}"
-    content = plain_text(path.removeprefix(INLINE), name, f"--text {number}")
-    return check_lengths([content], f"--text {number}")[0]
+    where = f"--text {number} (counted from 1)"
+    return check_lengths([plain_text(path.removeprefix(INLINE), name, where)], where)[0]
 
 
 def refuse_same_ids(texts: Iterable[Any]) -> None:

@@ -94,17 +94,18 @@ def _from_record(record: dict[str, Any], text_id: str, where: str) -> Text:
 
 
 def refuse_unknown(record: dict[str, Any], content: Iterable[str], where: str) -> None:
-    """Raise `TextError` for a key that may hold content which would not be fed.
+    """Raise `TextError` for a key that may hold content which would not be read.
 
-    These are roles, names of content in other formats (`CONTENT`), and known keys in other spelling
-    ("Text", "texts"). Any other key, such as "source" or "url", is a remark that is not fed: one
-    warning per name and process says so.
+    These are roles, names of content in other formats (`CONTENT`), and keys of content in other
+    spelling ("Text", "texts"). Any other key, such as "source" or "url", is a remark that is not
+    fed: one warning per name and process says so.
     """
+    content = set(content)
     known = {"id", *content, *NOTES, *GENERATED}
     for key in sorted(record.keys() - known):
         if key in ROLES:
             remedy = f"write it as a message with the role {key!r} in 'messages'"
-        elif _may_be_content(key):
+        elif _may_be_content(key, content):
             remedy = "move it into the content, or put it under 'notes', which is not fed"
         else:
             said = f"key {key!r:.60} of the texts is not fed to the model"
@@ -113,9 +114,9 @@ def refuse_unknown(record: dict[str, Any], content: Iterable[str], where: str) -
         raise TextError(f"{where}: unknown key {key!r:.60}", remedy)
 
 
-def _may_be_content(key: str) -> bool:
+def _may_be_content(key: str, content: set[str]) -> bool:
     spelled = key.strip().lower()
-    forms = {name for form in FORMS for name in form}
+    forms = content.union(*FORMS)
     return spelled in CONTENT or bool(forms & {spelled, spelled + "s", spelled.rstrip("s")})
 
 

@@ -101,9 +101,16 @@ def content_of(message: Message) -> str:
 
 
 def extras_of(message: Message) -> dict[str, Any]:
-    """Keys of a message other than role and content, such as `reasoning_content`."""
-    known = {"role", "content"}
-    return {key: value for key, value in message.items() if key not in known and value}
+    """Keys of a message other than role and content that hold something: `reasoning_content`.
+
+    None, and an empty string, list or object, hold nothing that a model could read; the template
+    gets them all the same. False and 0 are values.
+
+    >>> extras_of({"role": "user", "content": "Hello", "name": "", "tool_calls": [], "weight": 0})
+    {'weight': 0}
+    """
+    extras = {key: value for key, value in message.items() if key not in ("role", "content")}
+    return {key: value for key, value in extras.items() if value not in (None, "", [], {})}
 
 
 def _check_plain(plain: Any, where: str) -> None:
@@ -138,7 +145,7 @@ def _check_content(turn: Message, where: str) -> None:
     else:
         has_content = isinstance(content, str) and bool(content.strip())
     not_text = not isinstance(content, str | list | None)
-    if not_text or not (has_content or extras_of(turn)):
+    if not_text or not (has_content or any(extras_of(turn).values())):
         raise TextError(f"{where}: the content of a message is empty or not a string")
 
 

@@ -40,6 +40,12 @@ BAD = {
     "same id": ({"id": "a", "prompt": "Why?", "answer": "x"}, "q.jsonl:2: id 'a' was used before"),
     "text": ({"prompt": "Why?", "text": "b", "answer": "x"}, "q.jsonl:2: 'text' next to 'prompt'"),
     "unknown": ({"prompt": "a", "system": "b", "answer": "c"}, "q.jsonl:2: unknown key 'system'"),
+    "answers": (
+        {"prompt": "a", "answers": ["b"], "answer": "c"},
+        "q.jsonl:2: unknown key 'answers'",
+    ),
+    "Answer": ({"prompt": "a", "Answer": "b", "answer": "c"}, "q.jsonl:2: unknown key 'Answer'"),
+    "ids": ({"prompt": "a", "stored_ids": {}, "answer": "c"}, "'stored_ids' next to 'prompt'"),
     "broken": ('{"prompt": ', "q.jsonl:2: broken JSON"),
 }
 
