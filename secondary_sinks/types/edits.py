@@ -10,7 +10,7 @@ from secondary_sinks.display import Displayed
 from secondary_sinks.errors import EditError, expected_one_of
 from secondary_sinks.types.edit_checks import FIELDS, as_field, check_edit, fields_given
 from secondary_sinks.types.edit_kinds import KINDS, EditKind
-from secondary_sinks.types.lists import plain_digits
+from secondary_sinks.types.lists import number_word, whole_word
 
 Cell = tuple["Edit", ...]
 """Edits that are made together in one run, in order; later edits see the result of earlier ones."""
@@ -193,10 +193,10 @@ def _details(name: str, detail: str, label: str) -> dict[str, Any]:
             return _value_and_seed(kind, detail)
         if kind is not None and kind.donor:
             text, _, donor = detail.rpartition("@")
-            donors = tuple(int(plain_digits(one)) for one in donor.split("+"))
+            donors = tuple(map(whole_word, donor.split("+")))
             return {"text": text, "donor": donors if len(donors) > 1 else donors[0]}
         if kind is not None and kind.seed:
-            return {"seed": int(plain_digits(detail) or 0)}
+            return {"seed": whole_word(detail) if detail else 0}
     except ValueError as error:
         raise EditError(
             f"cannot read edit {label!r} ({error})", f"expected like {_LIKE}"
@@ -212,14 +212,14 @@ def _value_and_seed(kind: EditKind, detail: str) -> dict[str, Any]:
     value, _, seed = detail.partition(":")
     if seed and not kind.seed:
         raise ValueError(f"{kind.name} takes no seed")
-    found = {"value": float(plain_digits(value))}
-    return found | ({"seed": int(plain_digits(seed))} if seed else {})
+    found = {"value": number_word(value)}
+    return found | ({"seed": whole_word(seed)} if seed else {})
 
 
 def _key_and_value(detail: str) -> dict[str, Any]:
     key, _, value = detail.partition(":")
-    found = {"key": int(plain_digits(key))}
-    return found | ({"value": float(plain_digits(value))} if value else {})
+    found = {"key": whole_word(key)}
+    return found | ({"value": number_word(value)} if value else {})
 
 
 _LIKE = "zero, twins, mean, resample:3, scale:0.5, set_norm:100, rotate:90, patch:12, knockout:0"
