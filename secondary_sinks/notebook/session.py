@@ -21,6 +21,7 @@ from secondary_sinks.progress import Progress
 from secondary_sinks.texts import Control, match_controls
 from secondary_sinks.types import Edit, Sink, Thresholds
 from secondary_sinks.types.controls import last_judged
+from secondary_sinks.types.thresholds import as_thresholds
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,7 +58,7 @@ class Session:
         Raises as `tokenize` and `observe`.
         """
         self.progress = progress
-        self.model, self.thresholds = model, thresholds or Thresholds()
+        self.model, self.thresholds = model, as_thresholds(thresholds)
         self.text = tokenize_given(model, text, text_id)
         self._kept = kept = CachedPass.if_small(model, self.text.tokens, progress)
         self.trace = kept.trace(self.text.text_id) if kept else observe(model, self.text)
