@@ -81,5 +81,18 @@ def finite_number(
     return number
 
 
+def true_or_false(name: str, value: Any, error: type[SinkError]) -> bool:
+    """A truth value of any library as a `bool`. Raises `error` for anything else: words, numbers.
+
+    >>> true_or_false("kl", "no", SinkError)
+    Traceback (most recent call last):
+    secondary_sinks.errors.SinkError: kl is 'no'; expected True or False
+    """
+    axes: int = getattr(value, "ndim", 0)
+    if not _is_bool(value) or axes:
+        raise error(f"{name} is {value!r:.60}", "expected True or False")
+    return bool(value)
+
+
 def _is_bool(value: Any) -> bool:
     return isinstance(value, bool) or "bool" in str(getattr(value, "dtype", ""))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from secondary_sinks.errors import TextError
+from secondary_sinks.numbers import true_or_false
 from secondary_sinks.texts.data_sets import FORM, read_data_set
 from secondary_sinks.texts.limits import split_json_lines
 from secondary_sinks.texts.read_files import (
@@ -131,7 +132,7 @@ def is_right(written: str, answer: str, *, anywhere: bool = False) -> bool:
     [True, False, False]
     """
     right = normalised(answer)
-    if not anywhere:
+    if not true_or_false("anywhere", anywhere, TextError):
         return normalised(answer_in(written)) == right
     whole = rf"(?<!\w)(?<!\d\.){re.escape(right)}(?!\w|\.\d)"
     return re.search(whole, normalised(written)) is not None
