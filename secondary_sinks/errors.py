@@ -53,7 +53,7 @@ def expected_one_of(known: Iterable[str], given: str) -> str:
     'expected one of zero, mean'
     """
     words = list(known)
-    close = difflib.get_close_matches(given, words, 1)
+    close = difflib.get_close_matches(str(given), words, 1)
     asked = f"did you mean {close[0]!r}? Expected" if close else "expected"
     return f"{asked} one of {', '.join(words)}"
 

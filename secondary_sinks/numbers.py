@@ -23,7 +23,8 @@ def whole_number(
     secondary_sinks.errors.SinkError: chunk is True; expected a whole number of at least 1
     """
     try:
-        number = None if _is_bool(value) else operator.index(value)
+        alone = not _is_bool(value) and not getattr(value, "ndim", 0)
+        number = operator.index(value) if alone else None
     except TypeError:
         number = None
     if number is None or (least is not None and number < least):

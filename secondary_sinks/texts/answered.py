@@ -42,10 +42,9 @@ def read_questions(path: str | Path) -> list[AnsweredQuestion]:
     `TextError` that names the file, the line and the problem: no prompt, no answer, one of only
     white space or punctuation, an unknown key, an id given twice.
     """
-    name = str(path)
+    bundled, name = bundled_name(path), str(path)
     if name.startswith("hf:"):
         return _of_data_set(name)
-    bundled = bundled_name(name)
     if bundled is not None:
         return _parse(read_bundled(bundled, QUESTIONS), name)
     return _parse(read_utf8(Path(path), "JSON lines with prompt and answer"), name)
@@ -131,7 +130,7 @@ def is_right(written: str, answer: str, *, anywhere: bool = False) -> bool:
     >>> [is_right(text, "12", anywhere=True) for text in ("It is 12.", "It is 12.5", "It is 112")]
     [True, False, False]
     """
-    right = normalised(answer)
+    right = normalised(_checked(answer, "is_right"))
     if not true_or_false("anywhere", anywhere, TextError):
         return normalised(answer_in(written)) == right
     whole = rf"(?<!\w)(?<!\d\.){re.escape(right)}(?!\w|\.\d)"

@@ -10,7 +10,7 @@ from typing import Any
 from secondary_sinks.errors import TextError
 from secondary_sinks.numbers import whole_number
 from secondary_sinks.texts.limits import check_lengths
-from secondary_sinks.texts.read_files import bundled_corpus, read_texts
+from secondary_sinks.texts.read_files import bundled_corpus, check_path, read_texts
 from secondary_sinks.texts.records import plain_text
 from secondary_sinks.texts.text import Text
 
@@ -34,9 +34,13 @@ def read_many(
         raise TextError(
             f"paths is {paths!r:.60}, one path", f"expected a list, as in [{paths!r:.60}]"
         )
+    if not isinstance(paths, list | tuple):
+        raise TextError(f"paths is {paths!r:.60}", "expected a list of paths")
+    for path in paths:
+        check_path(path)
     if limit is not None:
-        whole_number("limit", limit, TextError, 1)
-    texts = _read_all(paths) if paths else bundled_corpus()
+        limit = whole_number("limit", limit, TextError, 1)
+    texts = _read_all([*map(str, paths)]) if paths else bundled_corpus()
     return [replace(text, first=max_tokens) for text in texts[:limit]]
 
 

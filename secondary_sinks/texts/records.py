@@ -1,7 +1,6 @@
 """Turn a JSON object into a text: what could be content is kept, or refused by name."""
 
 import json
-import re
 import warnings
 from collections.abc import Iterable
 from typing import Any
@@ -15,6 +14,7 @@ from secondary_sinks.texts.text import (
     check_messages,
     content_sha256,
     ids_sha256,
+    refuse_surrogates,
 )
 
 FORMS = ({"text"}, {"prompt", "output"}, {"messages"})
@@ -52,8 +52,7 @@ def load_object(line: str, where: str) -> dict[str, Any]:
 
 def parse_record(record: dict[str, Any], text_id: str, where: str) -> Text:
     """The text of a JSON object. Raises `TextError` that names the place and the problem."""
-    if re.search("[\ud800-\udfff]", json.dumps(record, ensure_ascii=False)):
-        raise TextError(f"{where}: half a surrogate pair", "expected whole characters")
+    refuse_surrogates(json.dumps(record, ensure_ascii=False), where)
     text = _from_record(record, text_id, where)
     if STORED not in record:
         return text

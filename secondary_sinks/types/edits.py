@@ -239,7 +239,7 @@ def as_cell(edit: Edit | Sequence[Edit]) -> Cell:
 
 def as_cells(edits: Edit | Iterable[Edit | Sequence[Edit]]) -> tuple[Cell, ...]:
     """Several cells; one edit alone is one cell. Raises `EditError` for anything else."""
-    alone = isinstance(edits, Edit | str)
+    alone = isinstance(edits, Edit | str) or not isinstance(edits, Iterable)
     return tuple(map(as_cell, [edits] if alone else edits))  # type: ignore[arg-type]
 
 
@@ -254,7 +254,7 @@ def dump_cells(cells: Iterable[Edit | Sequence[Edit]]) -> str:
     >>> dump_cells([Edit(pos=7, layer=2)])
     '[{"pos": 7, "layer": 2, "kind": "zero"}]\\n'
     """
-    lists = ([edit.to_dict() for edit in as_cell(cell)] for cell in cells)
+    lists = ([edit.to_dict() for edit in cell] for cell in as_cells(cells))
     return "".join(json.dumps(one) + "\n" for one in lists)
 
 
@@ -264,12 +264,16 @@ def load_cells(lines: str) -> list[Cell]:
     >>> load_cells('[{"pos": 7, "layer": 2}]')[0][0].kind
     'zero'
     """
+    if not isinstance(lines, str):
+        raise EditError(f"expected lines of edits in JSON; got {lines!r:.60}")
     parsed = [_parse_json(line) for line in lines.split("\n") if line.strip()]
     lists = [one if isinstance(one, list) else [one] for one in parsed]
     return [tuple(Edit.from_dict(edit) for edit in one) for one in lists]
 
 
 def _parse_json(line: str) -> Any:
+    if not isinstance(line, str):
+        raise EditError(f"expected an edit in JSON; got {line!r:.60}")
     try:
         return files.load_json(line)
     except (ValueError, RecursionError) as error:

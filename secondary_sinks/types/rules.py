@@ -86,6 +86,8 @@ class Rule:
     @staticmethod
     def from_json(line: str) -> "Rule":
         """The inverse of `to_json`. Raises `EditError` for anything else."""
+        if not isinstance(line, str):
+            raise EditError(f"expected a rule in JSON; got {line!r:.60}")
         try:
             given = files.load_json(line)
         except (ValueError, RecursionError) as error:

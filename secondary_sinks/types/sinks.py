@@ -134,6 +134,15 @@ class SinkTable(Listed[Sink]):
     near: tuple[Sink, ...] = ()
     """Tokens that are not sinks, but could be without half-precision rounding."""
 
+    def __post_init__(self) -> None:
+        """Raises `DetectionError` for what are no sinks, and no thresholds."""
+        object.__setattr__(self, "thresholds", as_thresholds(self.thresholds))
+        for name in ("sinks", "near"):
+            given = getattr(self, name)
+            if not isinstance(given, list | tuple) or not all(isinstance(s, Sink) for s in given):
+                raise DetectionError(f"{name} is {given!r:.60}", "expected a tuple of Sink(...)")
+            object.__setattr__(self, name, tuple(given))
+
     def _line(self) -> str:
         texts = count(len({sink.text_id for sink in self.sinks}), "text")
         return f"{tally(sink.kind for sink in self.sinks)}; {texts}" if self.sinks else "no sink"
@@ -152,7 +161,9 @@ class SinkTable(Listed[Sink]):
         return SinkTable(sinks=kept, thresholds=self.thresholds, near=near)
 
     def of_text(self, text_id: str) -> "SinkTable":
-        """The sinks of one text."""
+        """The sinks of one text. Raises `DetectionError` for what is no id."""
+        if not isinstance(text_id, str):
+            raise DetectionError(f"text_id is {text_id!r:.60}", "expected the id of a text")
         kept = tuple(sink for sink in self.sinks if sink.text_id == text_id)
         near = tuple(sink for sink in self.near if sink.text_id == text_id)
         return SinkTable(sinks=kept, thresholds=self.thresholds, near=near)

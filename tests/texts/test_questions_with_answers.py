@@ -1,5 +1,6 @@
 """Questions with answers: read, refused by name, and what counts as the answer."""
 
+import inspect
 import json
 
 import datasets
@@ -105,6 +106,12 @@ COUNTS = [
 @pytest.mark.parametrize(("text", "answer", "right"), COUNTS)
 def test_what_counts_as_the_answer(text, answer, right):
     assert is_right(text, answer) == right
+
+
+@pytest.mark.parametrize("answer", ["", "..", True, None])
+def test_an_answer_that_every_text_would_hold_is_refused(answer):
+    with pytest.raises(TextError, match="the answer is"):
+        inspect.unwrap(is_right)("It is 12.", answer, anywhere=True)
 
 
 ANYWHERE = [
