@@ -44,7 +44,7 @@ def reason(error: BaseException, most: int = 300) -> str:
     return message if len(message) <= most else message[: most - 3] + "..."
 
 
-def expected_one_of(known: Iterable[str], given: str) -> str:
+def expected_one_of(known: Iterable[str], given: object) -> str:
     """The remedy for an unknown word: the closest known one, if one is close, then all of them.
 
     >>> expected_one_of(["primary", "secondary"], "seconday")

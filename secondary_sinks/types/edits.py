@@ -271,7 +271,7 @@ def load_cells(lines: str) -> list[Cell]:
     return [tuple(Edit.from_dict(edit) for edit in one) for one in lists]
 
 
-def _parse_json(line: str) -> Any:
+def _parse_json(line: Any) -> Any:
     if not isinstance(line, str):
         raise EditError(f"expected an edit in JSON; got {line!r:.60}")
     try:

@@ -89,8 +89,8 @@ def parse_layers(segments: str) -> tuple[int, ...]:
     """
     layers: list[int] = []
     for run in segments.split(", "):
-        first, _, last = run.partition("-")
-        start, stop = whole_word(first), whole_word(last or first)
+        first, dash, last = run.partition("-")
+        start, stop = whole_word(first), whole_word(last if dash else first)
         if not 0 <= start <= stop < MOST_LAYERS or (layers and start <= layers[-1]):
             raise ValueError(f"{segments!r:.60} are not ascending layers below {MOST_LAYERS}")
         layers += range(start, stop + 1)
