@@ -44,7 +44,7 @@ def reason(error: BaseException, most: int = 300) -> str:
     return message if len(message) <= most else message[: most - 3] + "..."
 
 
-def expected_one_of(known: Iterable[str], given: str) -> str:
+def expected_one_of(known: Iterable[str], given: object) -> str:
     """The remedy for an unknown word: the closest known one, if one is close, then all of them.
 
     >>> expected_one_of(["primary", "secondary"], "seconday")
@@ -53,7 +53,7 @@ def expected_one_of(known: Iterable[str], given: str) -> str:
     'expected one of zero, mean'
     """
     words = list(known)
-    close = difflib.get_close_matches(given, words, 1)
+    close = difflib.get_close_matches(str(given), words, 1)
     asked = f"did you mean {close[0]!r}? Expected" if close else "expected"
     return f"{asked} one of {', '.join(words)}"
 

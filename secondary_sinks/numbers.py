@@ -23,7 +23,8 @@ def whole_number(
     secondary_sinks.errors.SinkError: chunk is True; expected a whole number of at least 1
     """
     try:
-        number = None if _is_bool(value) else operator.index(value)
+        alone = not _is_bool(value) and not getattr(value, "ndim", 0)
+        number = operator.index(value) if alone else None
     except TypeError:
         number = None
     if number is None or (least is not None and number < least):
@@ -79,6 +80,19 @@ def finite_number(
         limit = f" {'above' if above else 'of at least'} {least:g}" if least > -math.inf else ""
         raise error(f"{name} is {value!r:.60}", f"expected a finite number{limit}")
     return number
+
+
+def true_or_false(name: str, value: Any, error: type[SinkError]) -> bool:
+    """A truth value of any library as a `bool`. Raises `error` for anything else: words, numbers.
+
+    >>> true_or_false("kl", "no", SinkError)
+    Traceback (most recent call last):
+    secondary_sinks.errors.SinkError: kl is 'no'; expected True or False
+    """
+    axes: int = getattr(value, "ndim", 0)
+    if not _is_bool(value) or axes:
+        raise error(f"{name} is {value!r:.60}", "expected True or False")
+    return bool(value)
 
 
 def _is_bool(value: Any) -> bool:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from secondary_sinks.errors import SinkError
-from secondary_sinks.numbers import finite_number, whole_number
+from secondary_sinks.numbers import finite_number, true_or_false, whole_number
 
 
 @pytest.mark.parametrize("value", [3, np.int64(3), torch.tensor(3)])
@@ -22,6 +22,17 @@ def test_whole_numbers_of_any_library_become_int(value):
 def test_anything_else_is_refused_by_name(value):
     with pytest.raises(SinkError, match=r"n is .*; expected a whole number of at least 3"):
         whole_number("n", value, SinkError, 3)
+
+
+@pytest.mark.parametrize("value", [True, np.True_, torch.tensor(True)])
+def test_truth_values_of_any_library_become_bool(value):
+    assert true_or_false("b", value, SinkError) is True
+
+
+@pytest.mark.parametrize("value", [1, 0.0, "no", "", None, np.array([True]), math.nan])
+def test_no_truth_value_is_refused_by_name(value):
+    with pytest.raises(SinkError, match=r"b is .*; expected True or False"):
+        true_or_false("b", value, SinkError)
 
 
 @pytest.mark.parametrize("value", [0.5, 2, np.float32(0.5), Fraction(1, 2)])

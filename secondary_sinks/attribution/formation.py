@@ -8,10 +8,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from secondary_sinks.attribution.events import directions, events_of, ordinary_weights
+from secondary_sinks.errors import AttributionError
 from secondary_sinks.layerwise.protocol import Hook, HookedModel
 from secondary_sinks.layerwise.submodules import heads_of, neurons_of
 from secondary_sinks.measures.contributions import neuron_contributions, projection
 from secondary_sinks.measures.precision import in_float64
+from secondary_sinks.numbers import true_or_false
 from secondary_sinks.observation import LayerView, iter_layers
 from secondary_sinks.observation.activations import ActivationCollector
 from secondary_sinks.observation.layers import check_same_states, check_trace
@@ -40,6 +42,7 @@ def formation(
     Raises `TraceError` for a trace of another model, `UnsupportedModelError` if heads or neurons do
     not add up to the output of their sublayer.
     """
+    true_or_false("parts", parts, AttributionError)
     check_trace(model, trace)
     events, top = events_of(trace, sinks), min(top_neurons, model.cfg.d_mlp) if parts else 0
     if not events:

@@ -19,7 +19,7 @@ from secondary_sinks.causal.replayed import Replay
 from secondary_sinks.detection import shared_lengths
 from secondary_sinks.errors import EditError, TraceError
 from secondary_sinks.layerwise.protocol import HookedModel
-from secondary_sinks.numbers import whole_number
+from secondary_sinks.numbers import true_or_false, whole_number
 from secondary_sinks.observation.layers import check_trace
 from secondary_sinks.progress import Progress, part_of, shows_progress
 from secondary_sinks.types import Edit, Effect, Effects, SinkTable, Thresholds, Trace, as_traces
@@ -57,6 +57,7 @@ def ablate(
     """
     labels, chosen = checked_labels(edit), checked_layers(layers)
     whole_number("ordinary", ordinary, EditError, 0)
+    true_or_false("kl", kl, EditError)
     texts = as_traces(traces)
     refuse_empty("the list of traces", texts, TraceError)
     check_is_sinks(sinks)

@@ -13,6 +13,7 @@ from secondary_sinks.causal.replay import replay
 from secondary_sinks.causal.replayed import Replay
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.types import Edit, Thresholds, Trace, dump_cells, format_layers
+from secondary_sinks.types.thresholds import as_thresholds
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,7 +76,7 @@ def before_and_after(
     """
     import pandas as pd
 
-    limits = thresholds or Thresholds()
+    limits = as_thresholds(thresholds)
     was = clean_sinks(trace, limits)
     still = edited_sinks(trace, replayed, limits)
     own = [

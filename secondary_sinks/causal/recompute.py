@@ -26,10 +26,12 @@ from secondary_sinks.causal.losses import losses
 from secondary_sinks.causal.recomputed import Recomputed, RecomputedBuilder
 from secondary_sinks.causal.recorded import Recorded, Seen
 from secondary_sinks.causal.states import refuse_overflow, states_of
+from secondary_sinks.errors import EditError
 from secondary_sinks.layerwise.begin import layerwise_forward
 from secondary_sinks.layerwise.protocol import Hook, HookedModel
 from secondary_sinks.layerwise.visibility import refuse_unreplayable
 from secondary_sinks.measures import norms, seeing_queries
+from secondary_sinks.numbers import true_or_false
 from secondary_sinks.observation import LayerView, iter_layers
 from secondary_sinks.observation.layers import attention_paid_to, check_same_states, check_trace
 from secondary_sinks.progress import Progress, shows_progress
@@ -64,6 +66,8 @@ def recompute(
     changes nothing keeps the clean values, bit by bit. Other arguments, and errors, are those of
     `replay`.
     """
+    for name, switch in (("loss", loss), ("by_query", by_query)):
+        true_or_false(name, switch, EditError)
     check_trace(model, trace)
     cells = as_cells(edits)
     known, means = by_id(model, others), means_given(reference)

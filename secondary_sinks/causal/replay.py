@@ -33,6 +33,7 @@ from secondary_sinks.layerwise.protocol import Hook, HookedModel, keep_last
 from secondary_sinks.layerwise.visibility import refuse_unreplayable
 from secondary_sinks.measures import norms
 from secondary_sinks.measures.hook_names import hook_name
+from secondary_sinks.numbers import true_or_false
 from secondary_sinks.observation import LayerView, iter_layers
 from secondary_sinks.observation.cached_pass import CachedPass
 from secondary_sinks.observation.layers import check_same_states, check_trace
@@ -96,6 +97,8 @@ def replay_groups(
     of a list is the same to the last bit, whichever other lists run with it, and an interrupted
     sweep can continue with the missing lists.
     """
+    for name, switch in (("attention", attention), ("kl", kl)):
+        true_or_false(name, switch, EditError)
     check_trace(model, trace)
     watched = positions_in("watch", watch, len(trace.tokens))
     attention = attention or bool(watched)

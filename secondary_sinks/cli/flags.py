@@ -21,13 +21,17 @@ Models = Annotated[
     typer.Argument(
         metavar="MODEL...",
         help="An alias from `models`, a local folder in Hugging Face format, a GGUF file, or a hub "
-        "name; for the hub also NAME@REVISION. `run` and `detect` take one, the sweeps several.",
+        "name; for the hub also NAME@REVISION. `run` and `detect` take one, the sweeps several. "
+        "Required, here or in --config.",
         autocompletion=complete.paths(complete.MODELS),
     ),
 ]
 Out = Annotated[
     Path | None,
-    typer.Option(**NAMED_PATH, help="Folder for the results. The same command resumes it."),
+    typer.Option(
+        **NAMED_PATH,
+        help="Folder for the results. The same command resumes it. Required, here or in --config.",
+    ),
 ]
 Config = Annotated[
     Path | None,
@@ -48,7 +52,12 @@ Texts = Annotated[
 ]
 Inline = Annotated[
     list[str] | None,
-    typer.Option("--text", metavar="TEXT", help="A text itself, in quotes. Repeatable."),
+    typer.Option(
+        "--text",
+        metavar="TEXT",
+        help="A text itself, in quotes. Repeatable. They are called 'text 1', 'text 2' and so on, "
+        "from 1; positions and layers count from 0.",
+    ),
 ]
 Limit = Annotated[int | None, whole("Take the first texts only. Default: all.", least=1)]
 MaxTokens = Annotated[

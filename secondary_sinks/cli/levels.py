@@ -22,7 +22,7 @@ from secondary_sinks.report.words import plain
 from secondary_sinks.runs import COUNTED, RunFolder, whole_record
 from secondary_sinks.texts.limits import split_json_lines
 from secondary_sinks.texts.read_files import read_utf8
-from secondary_sinks.types import Level, Levels, SinkTable
+from secondary_sinks.types import Level, Levels, SinkTable, Thresholds
 from secondary_sinks.types.levels import FREQUENT
 
 
@@ -98,7 +98,7 @@ def _of_run(path: Path) -> Detections:
     }
     return Detections(
         source=str(path),
-        sinks=SinkTable.from_frame(folder.table("sinks")),
+        sinks=SinkTable.from_frame(folder.table("sinks"), Thresholds()),  # they set no level
         n_texts=len(texts),
         n_tokens=sum(texts.values()),
     )

@@ -62,10 +62,10 @@ def number(help: str, *, least: float = -math.inf, most: float = math.inf) -> An
     """An option that takes a number, in plain digits."""
 
     def parse(value: str | float) -> float:
-        from secondary_sinks.types.lists import plain_digits
+        from secondary_sinks.types.lists import number_word
 
         try:
-            found = float(plain_digits(str(value)))
+            found = number_word(str(value))
         except ValueError:
             found = math.nan
         if not least <= found <= most:

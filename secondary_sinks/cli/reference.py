@@ -57,9 +57,9 @@ def _name(command: CommandInfo) -> str:
 
 def _row(name: str, default: Any, kind: Any, info: ParameterInfo) -> str:
     shown = "must be given" if default is inspect.Parameter.empty else f"`{default}`"
-    if default is None or default is False:
-        shown = ""
     words = " ".join((info.help or "").split()).replace("|", "\\|")
+    if default is None or default is False:
+        shown = "must be given" if "Required, here or in --config." in words else ""
     label = _flags(name, kind, info) if isinstance(info, OptionInfo) else name.upper()
     return f"| `{label}` | {words} | {shown} |"
 

@@ -12,7 +12,7 @@ from secondary_sinks.sweeps.config import SweepConfig
 from secondary_sinks.sweeps.config_file import from_dict, merge_options, read_config, short
 from secondary_sinks.texts.many_files import INLINE
 from secondary_sinks.types import refuse_twice, split_words
-from secondary_sinks.types.lists import plain_digits
+from secondary_sinks.types.lists import number_word
 
 _SAME = (
     *("layers", "feed", "limit", "max_tokens", "criterion", "ordinary"),
@@ -135,7 +135,7 @@ def _threshold(word: str) -> tuple[str, int | float]:
     """Parse NAME=NUMBER. Raises `SweepError`."""
     name, _, number = word.partition("=")
     try:
-        value = float(plain_digits(number))
+        value = number_word(number)
     except ValueError as error:
         message = f"--threshold {word!r}: expected NAME=NUMBER, such as outlying=4"
         raise SweepError(message) from error

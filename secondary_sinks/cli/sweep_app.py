@@ -1,5 +1,6 @@
 """The commands of sweeps: ablate, patch, scale, and those for their folders."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -75,7 +76,8 @@ def patch(
         list[str] | None,
         typer.Option(
             help="Where activations come from: twin (the nearest same token that is not a sink); "
-            "sink (patch each control from its sink); or a position. Repeatable. Default: twin.",
+            "sink (patch each control from its sink); or a position, from 0 on. Repeatable. "
+            "Default: twin.",
             autocompletion=complete.words(complete.DONORS),
         ),
     ] = None,
@@ -83,7 +85,7 @@ def patch(
 ) -> None:
     """Find the sinks, then patch each layer from another token."""
     donors = donor or ([] if shared["config"] else ["twin"])
-    _sweep("patch", [f"patch:{one}" for one in donors], **shared)
+    _sweep("patch", [f"patch:{_donor(one)}" for one in donors], **shared)
 
 
 @app.command(epilog="Example: secondary-sinks scale smollm2-135m --by 0,0.5,2 --out runs/scaled")
@@ -113,6 +115,16 @@ def _numbers(option: str, words: str | None) -> list[str]:
     from secondary_sinks.types.lists import split_words
 
     return [] if words is None else split_words(option, words, SweepError)
+
+
+def _donor(word: str) -> str:
+    """The donor, unchanged. Raises `SweepError` for a word that is neither twin, sink nor place."""
+    place = word.rpartition("@")[2]
+    if word not in complete.DONORS and not re.fullmatch(r"[0-9]+(\+[0-9]+)*", place):
+        raise SweepError(
+            f"--donor is {word!r:.60}", "expected twin, sink, or a position from 0 on, such as 12"
+        )
+    return word
 
 
 @app.command(epilog="Example: secondary-sinks status runs/mine")

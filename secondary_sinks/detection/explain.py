@@ -10,6 +10,7 @@ from secondary_sinks.detection.criteria import joint_sinks, joint_tests
 from secondary_sinks.detection.paper import against, paper_tests
 from secondary_sinks.errors import DetectionError
 from secondary_sinks.types import Thresholds, Trace, read_by_next
+from secondary_sinks.types.thresholds import as_thresholds
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -106,12 +107,7 @@ def _checked(trace: Any, thresholds: Any) -> Thresholds:
     """The limits, by default those of the criteria; `DetectionError` unless this is one trace."""
     if not isinstance(trace, Trace):
         raise DetectionError(f"got a {type(trace).__name__}", "expected the Trace of one text")
-    if thresholds is not None and not isinstance(thresholds, Thresholds):
-        raise DetectionError(
-            f"thresholds is {thresholds!r:.60}",
-            "expected Thresholds(...), or None for the defaults",
-        )
-    return thresholds or Thresholds()
+    return as_thresholds(thresholds)
 
 
 def _check_positions(positions: Sequence[int], trace: Trace) -> None:

@@ -31,6 +31,7 @@ from secondary_sinks.models.original.read import read_original
 from secondary_sinks.models.original.sources import Source, resolve
 from secondary_sinks.models.proof.expected import expect
 from secondary_sinks.models.proof.prove import check_skip, prove
+from secondary_sinks.numbers import true_or_false
 
 
 def load_model(
@@ -65,6 +66,9 @@ def load_model(
     Raises `UnknownModelError`, `HubError`, `DamagedModelError`, `UnsupportedModelError`,
     `ModelMemoryError`, `ModelMismatchError`, or their base `ModelError`.
     """
+    for name, switch in (("bridge", bridge), ("trust_remote_code", trust_remote_code)):
+        if switch is not None:
+            true_or_false(name, switch, ModelError)
     check_skip(skip)
     refuse_adapter(model)
     device = None if device is None else str(device)

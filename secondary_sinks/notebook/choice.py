@@ -1,13 +1,12 @@
 """`Choice`: the chosen token, layer, edit and measure, as plain data."""
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from secondary_sinks.errors import EditError
-from secondary_sinks.numbers import finite_number
+from secondary_sinks.numbers import finite_number, whole_number
 from secondary_sinks.types import Edit, edit_sites, format_layers
-from secondary_sinks.types.lists import parse_numbers
+from secondary_sinks.types.lists import parse_numbers, refuse_twice
 
 KINDS = {
     "none": "nothing",
@@ -57,6 +56,11 @@ class Choice:
     measure: str = "alignment_centred"
     """One of `MEASURES`."""
 
+    def __post_init__(self) -> None:
+        """Raises `EditError` for a field of another type, as plain numbers and words are kept."""
+        for item in fields(self):
+            object.__setattr__(self, item.name, _plain(item.name, getattr(self, item.name)))
+
     def edit(self, pos: int | None = None) -> Edit | None:
         """The edit, at `pos` if it is given; None without an edit, or without a patch's donor."""
         at = self.pos if pos is None else pos
@@ -82,15 +86,12 @@ def apply_changes(choice: Choice, changes: dict[str, Any], n_layers: int, n_pos:
     secondary_sinks.errors.EditError: layer is 9; expected a whole number from 0 to 7
     """
     known = [item.name for item in fields(Choice)]
-    for name, value in changes.items():
+    most = {"pos": n_pos - 1, "donor": n_pos - 1, "layer": n_layers - 1}
+    for name in changes:
         if name not in known:
             raise EditError(f"unknown choice {name!r}", f"expected one of {', '.join(known)}")
-        _check(name, value, n_layers, n_pos)
-    if "value" in changes:
-        changes = changes | {"value": float(changes["value"])}  # a page sends 1.0 as 1
-    if "units" in changes:
-        changes = changes | {"units": _units(changes["units"])}
-    elif changes.get("site", choice.site) != choice.site:
+    changes = {name: _plain(name, value, most.get(name)) for name, value in changes.items()}
+    if "units" not in changes and changes.get("site", choice.site) != choice.site:
         changes = changes | {"units": ()}
     new = replace(choice, **changes)
     if new.kind == "patch" and new.donor == new.pos:
@@ -100,10 +101,28 @@ def apply_changes(choice: Choice, changes: dict[str, Any], n_layers: int, n_pos:
     return new
 
 
-def _units(given: str | Sequence[int]) -> tuple[int, ...]:
+def _plain(name: str, value: Any, most: int | None = None) -> Any:
+    """A field as a plain number or word. Raises `EditError` for another type, or above `most`."""
+    words = {"kind": KINDS, "site": SITES, "measure": MEASURES}.get(name)
+    if words is not None:
+        if not isinstance(value, str) or value not in words:
+            raise EditError(f"{name} is {value!r:.60}", f"expected one of {', '.join(words)}")
+        return value
+    if name == "units":
+        return _units(value)
+    if name == "value":
+        return finite_number(name, value, EditError)  # a page sends 1.0 as 1
+    return None if name == "donor" and value is None else _whole(name, value, most)
+
+
+def _units(given: Any) -> tuple[int, ...]:
     """Units from numbers or from text such as "0-3,7"."""
+    if isinstance(given, list | tuple | range):
+        units = tuple(whole_number("a unit", one, EditError, 0) for one in given)
+        refuse_twice("units", units, EditError)
+        return units
     if not isinstance(given, str):
-        return tuple(given)
+        raise EditError(f"units is {given!r:.60}", "expected numbers of units, such as '0-3,7'")
     parts = [part for part in given.split(",") if part.strip()]  # one may be on its way
     try:
         return tuple(parse_numbers(",".join(parts), MOST_UNITS)) if parts else ()
@@ -111,17 +130,9 @@ def _units(given: str | Sequence[int]) -> tuple[int, ...]:
         raise EditError(f"units {given!r:.60}: {error}") from error
 
 
-def _check(name: str, value: Any, n_layers: int, n_pos: int) -> None:
-    words = {"kind": KINDS, "site": SITES, "measure": MEASURES}
-    if name in words:
-        if value not in words[name]:
-            raise EditError(f"{name} is {value!r}", f"expected one of {', '.join(words[name])}")
-    elif name == "units":
-        if not isinstance(value, str | tuple | list):
-            raise EditError(f"units is {value!r}", "expected numbers of units, such as '0-3,7'")
-    elif name == "value":
-        finite_number(name, value, EditError)
-    elif not (name == "donor" and value is None):
-        most = (n_layers if name == "layer" else n_pos) - 1
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
-            raise EditError(f"{name} is {value!r}", f"expected a whole number from 0 to {most}")
+def _whole(name: str, value: Any, most: int | None = None) -> int:
+    words = "a whole number from 0" + ("" if most is None else f" to {most}")
+    number = whole_number(name, value, EditError, 0, words=words)
+    if most is not None and number > most:
+        raise EditError(f"{name} is {number}", f"expected {words}")
+    return number

@@ -15,12 +15,14 @@ from secondary_sinks.models import HookedModel
 from secondary_sinks.notebook.choice import Choice, apply_changes
 from secondary_sinks.notebook.snippet import python_of
 from secondary_sinks.notebook.trial import Trial
+from secondary_sinks.numbers import whole_number
 from secondary_sinks.observation import CachedPass, observe
 from secondary_sinks.observation.tokens import GivenText, tokenize_given
 from secondary_sinks.progress import Progress
 from secondary_sinks.texts import Control, match_controls
 from secondary_sinks.types import Edit, Sink, Thresholds
 from secondary_sinks.types.controls import last_judged
+from secondary_sinks.types.thresholds import as_thresholds
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,7 +59,7 @@ class Session:
         Raises as `tokenize` and `observe`.
         """
         self.progress = progress
-        self.model, self.thresholds = model, thresholds or Thresholds()
+        self.model, self.thresholds = model, as_thresholds(thresholds)
         self.text = tokenize_given(model, text, text_id)
         self._kept = kept = CachedPass.if_small(model, self.text.tokens, progress)
         self.trace = kept.trace(self.text.text_id) if kept else observe(model, self.text)
@@ -108,7 +110,11 @@ class Session:
         return self.current
 
     def go(self, number: int) -> Trial | None:
-        """Choose the edit of trial `number` again, counted from 0."""
+        """Choose the edit of trial `number` again, counted from 0. Raises `EditError` for no such.
+
+        The measure that is shown stays.
+        """
+        number = whole_number("the number of a trial", number, EditError)
         if not 0 <= number < len(self._trials):
             raise EditError(f"trial {number} is not in the list; it holds {len(self._trials)}")
         again = self.trials[number].choice
@@ -155,7 +161,8 @@ class Session:
     def export(self, folder: str | Path, *, force: bool = False) -> Path:
         """Write a run folder with sinks, trace, and the effects of all trials.
 
-        Raises `RunFolderError` if the folder is not empty; `force` replaces a run in it.
+        Raises `RunFolderError` if the folder is not empty, or has no name; `force` replaces a run
+        in it.
         """
         from secondary_sinks.notebook.export import export
 

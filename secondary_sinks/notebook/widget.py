@@ -15,12 +15,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from secondary_sinks import files
-from secondary_sinks.errors import SinkError
+from secondary_sinks.errors import EditError, SinkError
 from secondary_sinks.models import HookedModel
 from secondary_sinks.notebook import figures
 from secondary_sinks.notebook.choice import KINDS, MEASURES, SITES, UNITS
 from secondary_sinks.notebook.session import Session
 from secondary_sinks.notebook.trial import Trial, describe_token, summary, table
+from secondary_sinks.numbers import whole_number
 from secondary_sinks.observation.tokens import GivenText
 from secondary_sinks.plots.labels import make_visible
 from secondary_sinks.types import Thresholds, read_by_next
@@ -125,8 +126,12 @@ class SinkExplorer(anywidget.AnyWidget):
         self._update(self.session.total(self._on_progress))
 
     def show_page(self, page: int) -> None:
-        """Show another page of tokens, from 0."""
-        self._draw_page(max(0, min(page, self.setup["pages"] - 1)))
+        """Show another page of tokens, from 0. Raises `EditError` for a page that is not there."""
+        page = whole_number("the page", page, EditError)
+        if not 0 <= page < self.setup["pages"]:
+            last = self.setup["pages"] - 1
+            raise EditError(f"there is no page {page}", f"expected 0 to {last}")
+        self._draw_page(page)
 
     def to_python(self) -> str:
         """Code that reproduces the numbers of the chosen edit."""
@@ -144,6 +149,15 @@ class SinkExplorer(anywidget.AnyWidget):
 
     # Messages from the page.
 
+    @traitlets.validate("choice")
+    def _as_chosen(self, proposal: Any) -> Any:
+        """Values that are equal, but of another type (20.0 for 20), would change no trait."""
+        given, chosen = proposal["value"], self.session.choice.to_dict()
+        if self._quiet or given != chosen:
+            return given
+        self._try(lambda: self.session.choose(**given))
+        return chosen
+
     def _on_choice(self, change: Any) -> None:
         if not self._quiet:
             self._try(lambda: self.choose(**change["new"]))
@@ -154,9 +168,9 @@ class SinkExplorer(anywidget.AnyWidget):
             "undo": self.undo,
             "total": self.total,
             "plotly": self._send_plotly,
-            "go": lambda: self.go(int(content["number"])),
-            "page": lambda: self.show_page(int(content["number"])),
-            "export": lambda: self.export(str(content["folder"])),
+            "go": lambda: self.go(content["number"]),
+            "page": lambda: self._turn_to(content["number"]),
+            "export": lambda: self.export(content["folder"]),
         }
         self._try(verbs.get(str(verb), lambda: self._unknown(content)))
 
@@ -168,6 +182,11 @@ class SinkExplorer(anywidget.AnyWidget):
         except (SinkError, KeyError, TypeError, ValueError) as error:
             self.error, self.progress = f"{error}", -1.0
             self._show()
+
+    def _turn_to(self, number: Any) -> None:
+        """A page sends numbers beyond both ends, where a button is clicked fast."""
+        number = whole_number("the page", number, EditError)
+        self._draw_page(max(0, min(number, self.setup["pages"] - 1)))
 
     def _unknown(self, content: Any) -> None:
         raise ValueError(f"the page sent an unknown message {content!r}; reload it")

@@ -6,7 +6,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from secondary_sinks.errors import CacheError
+from secondary_sinks.errors import CacheError, MeasureError
 from secondary_sinks.measures import norms
 from secondary_sinks.measures.attention import read_paid, sum_received
 from secondary_sinks.measures.hook_names import (
@@ -17,7 +17,7 @@ from secondary_sinks.measures.hook_names import (
     n_layers,
     require_activations,
 )
-from secondary_sinks.numbers import finite_number, whole_number
+from secondary_sinks.numbers import finite_number, true_or_false, whole_number
 from secondary_sinks.observation.cache_checks import check_activations
 from secondary_sinks.observation.record import LayerRecord, make_trace
 from secondary_sinks.observation.tokens import check_text_id, token_ids, token_strings
@@ -74,6 +74,7 @@ def trace_from_cache(
     strings = token_strings(ids) if strings is None else _strings(strings, len(ids))
     scales, windows = _scales(scale, len(layers)), _windows(windows, len(layers))
     check_text_id(text_id)
+    true_or_false("rotary", rotary, MeasureError)
     check_activations(cache, len(layers), len(ids))
     for layer in layers:
         _check_window(layer, get_activation(cache, layer, "pattern"), windows)

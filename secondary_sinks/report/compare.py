@@ -9,6 +9,7 @@ import pandas as pd
 
 from secondary_sinks import files
 from secondary_sinks.errors import RunFolderError
+from secondary_sinks.numbers import true_or_false
 from secondary_sinks.plots import interval_dots, level_heatmaps
 from secondary_sinks.questions import Answer
 from secondary_sinks.report.claims import Claim, claims
@@ -51,6 +52,7 @@ def write_comparison(folders: Sequence[RunFolder], out: Path, *, force: bool = F
     Raises `RunFolderError` for a folder that is not a finished run, and if `out` exists, unless
     `force`.
     """
+    force = true_or_false("force", force, RunFolderError)
     if out.is_dir() or (out.exists() and not force):
         raise RunFolderError(f"{str(out)!r} already exists", "use --force, or another --out")
     files.refuse_special(out)

@@ -31,7 +31,7 @@ from secondary_sinks.report.words import shown
 from secondary_sinks.runs import read_answers
 from secondary_sinks.runs.folder import RunFolder
 from secondary_sinks.runs.schema import whole_records, whole_table
-from secondary_sinks.types import Levels, SinkTable
+from secondary_sinks.types import Levels, SinkTable, Thresholds
 
 
 def write_report(folder: RunFolder, model: str | None = None) -> Path:
@@ -147,8 +147,8 @@ def levels_of(record: Mapping[str, Any], sinks: pd.DataFrame) -> Levels:
                 f"run.json and sinks.parquet are of different runs: {name} is {sinks[name].max()} "
                 f"in a model of {n_layers} layers"
             )
-    try:
-        return find_levels(SinkTable.from_frame(sinks), n_texts=len(texts))
+    try:  # levels depend on no threshold
+        return find_levels(SinkTable.from_frame(sinks, Thresholds()), n_texts=len(texts))
     except DetectionError as error:
         raise RunFolderError(
             f"run.json and sinks.parquet are of different runs: {error}"

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pandas as pd
 
 from secondary_sinks import files
 from secondary_sinks.errors import RunFolderError
+from secondary_sinks.numbers import true_or_false
 from secondary_sinks.questions import QUESTIONS
 from secondary_sinks.runs import durable, parquet
 from secondary_sinks.runs.durable import LOCK, PART
@@ -40,6 +42,10 @@ class RunFolder:
 
     def __init__(self, path: str | Path) -> None:
         """Name a folder; nothing is read or written yet."""
+        if not isinstance(path, str | os.PathLike) or not str(path):
+            raise RunFolderError(
+                f"the folder is {path!r:.60}", "expected its path; . is the current folder"
+            )
         if "\0" in str(path):
             raise RunFolderError(f"{str(path)!r} has a NUL in it", "expected the path of a folder")
         try:
@@ -82,7 +88,7 @@ class RunFolder:
 
         With `force`, only files that no run wrote are refused.
         """
-        found = self.contents()
+        found, force = self.contents(), true_or_false("force", force, RunFolderError)
         if found and not force:
             what = "a finished run of other inputs" if RECORD in found else f"{found[0]!r}"
             raise RunFolderError(

@@ -11,6 +11,7 @@ from secondary_sinks.progress import Progress
 from secondary_sinks.texts import TokenizedText
 from secondary_sinks.texts.many_files import refuse_same_ids
 from secondary_sinks.types import SinkTable, Thresholds, Trace
+from secondary_sinks.types.thresholds import as_thresholds
 
 
 def check_lengths(model: HookedModel, texts: Sequence[TokenizedText], limits: Thresholds) -> None:
@@ -41,7 +42,7 @@ def observe_all(
 
     Raises `TextError` in the same cases as `check_lengths`, and for two texts with the same id.
     """
-    limits = thresholds or Thresholds()
+    limits = as_thresholds(thresholds)
     refuse_same_ids(texts)
     check_lengths(model, texts, limits)
     traces = []

@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +86,8 @@ class Assembly:
 
     def _across(self, frames: Sequence[pd.DataFrame]) -> SinkTable:
         """Sinks of all texts, with copies and levels."""
-        found = SinkTable.from_frame(pd.concat(frames)).sinks
-        return SinkTable(sinks=across_texts(found, self._tokens()))
+        found = SinkTable.from_frame(pd.concat(frames), self.complete()[0][1].thresholds)
+        return replace(found, sinks=across_texts(found.sinks, self._tokens()))
 
     def _tokens(self) -> dict[str, Tensor]:
         return {text.text_id: text.tokens for text, _ in self.complete()}

@@ -13,6 +13,7 @@ from secondary_sinks.detection import detect
 from secondary_sinks.errors import SweepError, TextError
 from secondary_sinks.memory import free_bytes
 from secondary_sinks.models import HookedModel
+from secondary_sinks.numbers import true_or_false
 from secondary_sinks.observation import CachedPass, observe
 from secondary_sinks.questions import Answer, family_of, n_claims_of, roles
 from secondary_sinks.runs import about
@@ -57,6 +58,7 @@ def run(
     """
     config = replace(config, pooled=True)
     config.check(models or ())
+    true_or_false("force", force, SweepError)
     given = config.read() if texts is None else list(texts)
     refuse_same_ids(given)
     executor = InProcess() if models is None else InProcess(loader_of(models))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from secondary_sinks.errors import RunFolderError, SweepError, TextError
+from secondary_sinks.numbers import true_or_false
 from secondary_sinks.runs import about
 from secondary_sinks.runs.folder import RunFolder
 from secondary_sinks.sweeps.config import SweepConfig
@@ -68,6 +69,7 @@ def sweep(
     if config.pooled:
         raise SweepError("a sweep finds roles text by text", "leave 'pooled' out, or use `run`")
     config.check(models or (), elsewhere=executor is not None and executor.elsewhere)
+    true_or_false("force", force, SweepError)
     given_texts = config.read() if texts is None else list(texts)
     refuse_same_ids(given_texts)
     folder = RunFolder(out)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from secondary_sinks.errors import TextError
+from secondary_sinks.numbers import true_or_false
 from secondary_sinks.texts.data_sets import FORM, read_data_set
 from secondary_sinks.texts.limits import split_json_lines
 from secondary_sinks.texts.read_files import (
@@ -16,7 +17,7 @@ from secondary_sinks.texts.read_files import (
     read_bundled,
     read_utf8,
 )
-from secondary_sinks.texts.records import load_object, refuse_unknown
+from secondary_sinks.texts.records import STORED, load_object, refuse_unknown
 from secondary_sinks.texts.text import Text
 
 MARK = "answer:"
@@ -41,10 +42,9 @@ def read_questions(path: str | Path) -> list[AnsweredQuestion]:
     `TextError` that names the file, the line and the problem: no prompt, no answer, one of only
     white space or punctuation, an unknown key, an id given twice.
     """
-    name = str(path)
+    bundled, name = bundled_name(path), str(path)
     if name.startswith("hf:"):
         return _of_data_set(name)
-    bundled = bundled_name(name)
     if bundled is not None:
         return _parse(read_bundled(bundled, QUESTIONS), name)
     return _parse(read_utf8(Path(path), "JSON lines with prompt and answer"), name)
@@ -66,7 +66,7 @@ def _row(line: str, where: str) -> tuple[str, str]:
     for key in ("prompt", "answer"):
         if key not in record:
             raise TextError(f"{where}: no {key!r}", "expected 'prompt' and 'answer'")
-    for key in ("text", "messages", "output"):
+    for key in ("text", "messages", "output", STORED):
         if key in record:
             raise TextError(f"{where}: {key!r} next to 'prompt'", "expected only 'prompt'")
     refuse_unknown(record, ("prompt", "answer"), where)
@@ -130,8 +130,8 @@ def is_right(written: str, answer: str, *, anywhere: bool = False) -> bool:
     >>> [is_right(text, "12", anywhere=True) for text in ("It is 12.", "It is 12.5", "It is 112")]
     [True, False, False]
     """
-    right = normalised(answer)
-    if not anywhere:
+    right = normalised(_checked(answer, "is_right"))
+    if not true_or_false("anywhere", anywhere, TextError):
         return normalised(answer_in(written)) == right
     whole = rf"(?<!\w)(?<!\d\.){re.escape(right)}(?!\w|\.\d)"
     return re.search(whole, normalised(written)) is not None

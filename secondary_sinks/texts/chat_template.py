@@ -58,7 +58,7 @@ def apply_chat_template(
 def _find_accidental_matches(
     messages: Sequence[Message], tokenizer: Any, given: Mapping[str, Any]
 ) -> list[str]:
-    """Contents that the template dropped, although the same string occurs in what it wrote."""
+    """What the template dropped, although the same string occurs in what it wrote."""
     from secondary_sinks.texts.template_process import render_template
 
     content = json.dumps(messages, ensure_ascii=False)
@@ -69,12 +69,13 @@ def _find_accidental_matches(
             "the template leaves out could not be recognised",
             "use --feed raw or chat:lossy",
         )
-    try:
-        return find_unmarked(
-            messages, render_template(tokenizer, add_marks(messages, mark), given), mark
-        )
-    except TextError:  # the template accepts only the unmarked contents
-        return []
+    for extras in (True, False):
+        try:
+            fed = render_template(tokenizer, add_marks(messages, mark, extras), given)
+        except TextError:  # the template accepts only the unmarked values
+            continue
+        return find_unmarked(messages, fed, mark, extras)
+    return []
 
 
 def format_losses(lost: Sequence[str]) -> str:

@@ -33,28 +33,49 @@ def find_lost_content(messages: Sequence[Message], fed: str) -> list[str]:
     return found
 
 
-def add_marks(messages: Sequence[Message], mark: str) -> list[Message]:
-    """The same messages, with a mark at the end of each content."""
-    return [_add_mark(message, mark) for message in messages]
+def add_marks(messages: Sequence[Message], mark: str, extras: bool) -> list[Message]:
+    """The same messages, with a mark at the end of each content and, with `extras`, other value."""
+    return [
+        _add_mark(message, mark)
+        | {key: _mark_value(value, mark) for key, value in extras_of(message).items() if extras}
+        for message in messages
+    ]
 
 
-def find_unmarked(messages: Sequence[Message], fed: str, mark: str) -> list[str]:
-    """Descriptions of contents that do not occur in `fed` together with their mark (`add_marks`).
+def find_unmarked(messages: Sequence[Message], fed: str, mark: str, extras: bool) -> list[str]:
+    """Descriptions of what does not occur in `fed` together with its mark (`add_marks`).
 
-    Without the mark they may occur by coincidence: `user` is in what every template writes.
+    Without the mark it may occur by coincidence: `user` is in what every template writes.
     """
     found, at = [], 0
     for number, message in enumerate(messages, start=1):
         anywhere = message["role"] == "system"
-        content = content_of(message)
+        content, start = content_of(message), 0 if anywhere else at
+        where = f"of message {number} ({message['role']})"
+        for key, value in extras_of(message).items() if extras else ():
+            missing = [leaf for leaf in _leaves(value) if not _ends_marked(leaf, fed, mark, start)]
+            found += [f"{key!r} {where}, {_quote(leaf)}" for leaf in missing[:1]]
         if not content.strip():
             continue
-        end = fed.find(THINK.split(content)[-1].lstrip() + mark, 0 if anywhere else at)
+        end = fed.find(THINK.split(content)[-1].lstrip() + mark, start)
         if end < 0:
-            found.append(f"the content of message {number} ({message['role']}), {_quote(content)}")
+            found.append(f"the content {where}, {_quote(content)}")
         elif not anywhere:
             at = end
     return found
+
+
+def _ends_marked(leaf: str, fed: str, mark: str, start: int) -> bool:
+    return not leaf.strip() or _occurs(THINK.split(leaf)[-1].lstrip() + mark, fed, start)
+
+
+def _mark_value(value: Any, mark: str) -> Any:
+    """The same value, with a mark at the end of each of its `_leaves`, which become strings."""
+    if isinstance(value, dict):
+        return {k: v if k in LINK_KEYS else _mark_value(v, mark) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_mark_value(item, mark) for item in value]
+    return value if value in (None, "") else _written(value) + mark
 
 
 def _content_losses(message: Message, fed: str, at: int) -> tuple[list[tuple[str, str]], int]:
@@ -114,7 +135,11 @@ def _leaves(value: Any) -> Iterator[str]:
         for item in value:
             yield from _leaves(item)
     elif value is not None:
-        yield value if isinstance(value, str) else json.dumps(value)
+        yield _written(value)
+
+
+def _written(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _add_mark(message: Message, mark: str) -> Message:

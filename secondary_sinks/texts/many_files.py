@@ -10,7 +10,7 @@ from typing import Any
 from secondary_sinks.errors import TextError
 from secondary_sinks.numbers import whole_number
 from secondary_sinks.texts.limits import check_lengths
-from secondary_sinks.texts.read_files import bundled_corpus, read_texts
+from secondary_sinks.texts.read_files import bundled_corpus, check_path, read_texts
 from secondary_sinks.texts.records import plain_text
 from secondary_sinks.texts.text import Text
 
@@ -23,7 +23,8 @@ def read_many(
 ) -> list[Text]:
     """Texts of several files; those of `bundled:introduction` if no file is given.
 
-    `text:` and a text stands for the text itself; these are called "text 1", "text 2" and so on.
+    `text:` and a text stands for the text itself; these are called "text 1", "text 2" and so on,
+    from 1 (positions and layers count from 0).
     `limit` keeps the first texts, `max_tokens` the first tokens of each text. An id that occurs in
     several files gets the name of its file as a prefix, or the path if file names are equal too.
     Raises `TextError` for a file that cannot be read, for a file that is given twice, and for the
@@ -33,9 +34,13 @@ def read_many(
         raise TextError(
             f"paths is {paths!r:.60}, one path", f"expected a list, as in [{paths!r:.60}]"
         )
+    if not isinstance(paths, list | tuple):
+        raise TextError(f"paths is {paths!r:.60}", "expected a list of paths")
+    for path in paths:
+        check_path(path)
     if limit is not None:
-        whole_number("limit", limit, TextError, 1)
-    texts = _read_all(paths) if paths else bundled_corpus()
+        limit = whole_number("limit", limit, TextError, 1)
+    texts = _read_all([*map(str, paths)]) if paths else bundled_corpus()
     return [replace(text, first=max_tokens) for text in texts[:limit]]
 
 
@@ -61,8 +66,8 @@ def _read_all(paths: Sequence[str]) -> list[Text]:
 
 def _inline(path: str, number: int) -> Text:
     name = f"text {number}"
-    content = plain_text(path.removeprefix(INLINE), name, f"--text {number}")
-    return check_lengths([content], f"--text {number}")[0]
+    where = f"--text {number} (counted from 1)"
+    return check_lengths([plain_text(path.removeprefix(INLINE), name, where)], where)[0]
 
 
 def refuse_same_ids(texts: Iterable[Any]) -> None:

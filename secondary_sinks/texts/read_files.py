@@ -1,8 +1,10 @@
 """Read texts from files. Errors name the file and line, before any model is loaded."""
 
+import os
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from secondary_sinks import files
 from secondary_sinks.errors import TextError
@@ -19,21 +21,28 @@ QUESTIONS: Mapping[str, str] = {"questions": "questions.jsonl"}
 """Questions with answers, for `read_questions`."""
 
 
-def bundled_name(path: object) -> str | None:
-    """The NAME in `bundled:NAME`; None for any other path.
+def check_path(path: Any) -> None:
+    """Raise `TextError` for what names no file."""
+    if not isinstance(path, str | os.PathLike):
+        raise TextError(f"expected the path of a file, got {path!r:.60}")
+
+
+def bundled_name(path: Any) -> str | None:
+    """The NAME in `bundled:NAME`; None for any other path. Raises `TextError` for what is no path.
 
     >>> bundled_name("bundled:claims")
     'claims'
     """
+    check_path(path)
     path = str(path)
     return path.removeprefix(PREFIX) if path.startswith(PREFIX) else None
 
 
 def read_bundled(name: str, known: Mapping[str, str]) -> str:
     """The content of a bundled file. Raises `TextError` for a name that is not `known`."""
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise TextError(
-            f"no bundled file has the name {name!r}",
+            f"no bundled file has the name {name!r:.60}",
             f"expected {' or '.join(PREFIX + one for one in known)}",
         )
     resource = resources.files("secondary_sinks.texts") / known[name]
@@ -82,8 +91,10 @@ def read_texts(path: str | Path) -> list[Text]:
     return parse_jsonl(content, str(path))
 
 
-def read_utf8(path: Path, expected: str) -> str:
+def read_utf8(path: str | Path, expected: str) -> str:
     """The content of a UTF-8 file. Raises `TextError`, which says what was `expected`."""
+    check_path(path)
+    path = Path(path)
     try:
         if not path.is_file():
             raise TextError(f"{str(path)!r} is not a file", f"expected {expected}")

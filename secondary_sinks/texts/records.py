@@ -1,7 +1,6 @@
 """Turn a JSON object into a text: what could be content is kept, or refused by name."""
 
 import json
-import re
 import warnings
 from collections.abc import Iterable
 from typing import Any
@@ -15,6 +14,7 @@ from secondary_sinks.texts.text import (
     check_messages,
     content_sha256,
     ids_sha256,
+    refuse_surrogates,
 )
 
 FORMS = ({"text"}, {"prompt", "output"}, {"messages"})
@@ -52,8 +52,7 @@ def load_object(line: str, where: str) -> dict[str, Any]:
 
 def parse_record(record: dict[str, Any], text_id: str, where: str) -> Text:
     """The text of a JSON object. Raises `TextError` that names the place and the problem."""
-    if re.search("[\ud800-\udfff]", json.dumps(record, ensure_ascii=False)):
-        raise TextError(f"{where}: half a surrogate pair", "expected whole characters")
+    refuse_surrogates(json.dumps(record, ensure_ascii=False), where)
     text = _from_record(record, text_id, where)
     if STORED not in record:
         return text
@@ -94,17 +93,18 @@ def _from_record(record: dict[str, Any], text_id: str, where: str) -> Text:
 
 
 def refuse_unknown(record: dict[str, Any], content: Iterable[str], where: str) -> None:
-    """Raise `TextError` for a key that may hold content which would not be fed.
+    """Raise `TextError` for a key that may hold content which would not be read.
 
-    These are roles, names of content in other formats (`CONTENT`), and known keys in other spelling
-    ("Text", "texts"). Any other key, such as "source" or "url", is a remark that is not fed: one
-    warning per name and process says so.
+    These are roles, names of content in other formats (`CONTENT`), and keys of content in other
+    spelling ("Text", "texts"). Any other key, such as "source" or "url", is a remark that is not
+    fed: one warning per name and process says so.
     """
+    content = set(content)
     known = {"id", *content, *NOTES, *GENERATED}
     for key in sorted(record.keys() - known):
         if key in ROLES:
             remedy = f"write it as a message with the role {key!r} in 'messages'"
-        elif _may_be_content(key):
+        elif _may_be_content(key, content):
             remedy = "move it into the content, or put it under 'notes', which is not fed"
         else:
             said = f"key {key!r:.60} of the texts is not fed to the model"
@@ -113,9 +113,9 @@ def refuse_unknown(record: dict[str, Any], content: Iterable[str], where: str) -
         raise TextError(f"{where}: unknown key {key!r:.60}", remedy)
 
 
-def _may_be_content(key: str) -> bool:
+def _may_be_content(key: str, content: set[str]) -> bool:
     spelled = key.strip().lower()
-    forms = {name for form in FORMS for name in form}
+    forms = content.union(*FORMS)
     return spelled in CONTENT or bool(forms & {spelled, spelled + "s", spelled.rstrip("s")})
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from secondary_sinks.display import count
-from secondary_sinks.errors import TextError
+from secondary_sinks.errors import TextError, reason
 from secondary_sinks.numbers import whole_number
 
 ROLES = ("system", "user", "assistant")
@@ -41,11 +41,17 @@ class Text:
         """Raises `TextError` for what no reader of texts would make.
 
         That is a text without a name, one that is not either plain or messages, messages without a
-        role or content, and a number of tokens that no text can be cut to.
+        role or content, values that JSON cannot hold, and a number of tokens that no text can be
+        cut to.
         """
         if not isinstance(self.text_id, str) or not self.text_id:
             raise TextError(f"text_id is {self.text_id!r:.60}", "expected a name")
         where = self.place or f"text {self.text_id!r:.60}"
+        refuse_surrogates(self.text_id, where)
+        if not isinstance(self.stored, StoredIds | None):
+            raise TextError(f"{where}: stored is {self.stored!r:.60}", "expected StoredIds")
+        if not isinstance(self.messages, list | tuple):
+            raise TextError(f"{where}: messages is {self.messages!r:.60}", "expected a list")
         if (self.plain is None) == (not self.messages):
             both = "both" if self.messages else "neither"
             raise TextError(f"{where}: {both} of plain and messages", "expected one of them")
@@ -54,7 +60,7 @@ class Text:
         else:
             _check_plain(self.plain, where)
         if self.first is not None:
-            whole_number("first", self.first, TextError, 1)
+            object.__setattr__(self, "first", whole_number("first", self.first, TextError, 1))
 
     def __repr__(self) -> str:
         """The name, and how much there is."""
@@ -101,16 +107,28 @@ def content_of(message: Message) -> str:
 
 
 def extras_of(message: Message) -> dict[str, Any]:
-    """Keys of a message other than role and content, such as `reasoning_content`."""
-    known = {"role", "content"}
-    return {key: value for key, value in message.items() if key not in known and value}
+    """Keys of a message other than role and content that hold something: `reasoning_content`.
+
+    None, and an empty string, list or object, hold nothing that a model could read; the template
+    gets them all the same. False and 0 are values.
+
+    >>> extras_of({"role": "user", "content": "Hello", "name": "", "tool_calls": [], "weight": 0})
+    {'weight': 0}
+    """
+    extras = {key: value for key, value in message.items() if key not in ("role", "content")}
+    return {key: value for key, value in extras.items() if value not in (None, "", [], {})}
 
 
 def _check_plain(plain: Any, where: str) -> None:
     """Raise `TextError` for what is no text, or cannot be written as UTF-8."""
     if not isinstance(plain, str):
         raise TextError(f"{where}: plain is {plain!r:.60}", "expected a string")
-    if re.search("[\ud800-\udfff]", plain):
+    refuse_surrogates(plain, where)
+
+
+def refuse_surrogates(words: str, where: str) -> None:
+    """Raise `TextError` for what cannot be written as UTF-8."""
+    if re.search("[\ud800-\udfff]", words):
         raise TextError(f"{where}: half a surrogate pair", "expected whole characters")
 
 
@@ -121,8 +139,25 @@ def check_messages(turns: Any, where: str) -> tuple[Message, ...]:
     for turn in turns:
         if not isinstance(turn, dict) or turn.get("role") not in ROLES:
             raise TextError(f"{where}: each message needs a role, one of {', '.join(ROLES)}")
+        _check_values(turn, where)
         _check_content(turn, where)
     return tuple(dict(turn) for turn in turns)
+
+
+def _check_values(turn: Message, where: str) -> None:
+    """Raise `TextError` for keys that are no words, and values that JSON would not give back."""
+    if not all(isinstance(key, str) for key in turn):
+        raise TextError(f"{where}: a message has the keys {list(turn)!r:.60}", "expected words")
+    try:
+        written = json.dumps(turn, ensure_ascii=False, allow_nan=False)
+        if json.loads(written) != turn:
+            raise ValueError("it would come back changed")
+    except (TypeError, ValueError, RecursionError) as error:
+        raise TextError(
+            f"{where}: a message holds what JSON cannot ({reason(error)})",
+            "expected strings, finite numbers, true, false, null, lists and objects",
+        ) from error
+    refuse_surrogates(written, where)
 
 
 def _check_content(turn: Message, where: str) -> None:
@@ -138,7 +173,7 @@ def _check_content(turn: Message, where: str) -> None:
     else:
         has_content = isinstance(content, str) and bool(content.strip())
     not_text = not isinstance(content, str | list | None)
-    if not_text or not (has_content or extras_of(turn)):
+    if not_text or not (has_content or any(extras_of(turn).values())):
         raise TextError(f"{where}: the content of a message is empty or not a string")
 
 

@@ -53,6 +53,15 @@ class TokenizedText:
     template_sha256: str = ""
     """SHA-256 of the chat template; empty if none was used."""
 
+    def __post_init__(self) -> None:
+        """Raises `TextError` for anything but a list of token ids as a tensor."""
+        ids = self.tokens
+        whole = isinstance(ids, Tensor) and ids.ndim == 1 and not ids.is_floating_point()
+        if not whole or ids.dtype == torch.bool:
+            raise TextError(
+                f"tokens of {self.text_id!r:.60} are {ids!r:.60}", "expected a tensor [pos] of ids"
+            )
+
     def __repr__(self) -> str:
         """The name, the number of tokens, and how they were made."""
         return f"TokenizedText({self.text_id!r}: {count(len(self.tokens), 'token')}, {self.feed})"

@@ -5,6 +5,9 @@ import random
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from secondary_sinks.errors import DetectionError
+from secondary_sinks.numbers import whole_number
+from secondary_sinks.types.lists import one_or_more
 from secondary_sinks.types.sinks import SinkTable
 from secondary_sinks.types.trace import Trace
 
@@ -32,14 +35,20 @@ def match_controls(
     A token twin has the same token id as the sink, but is not a sink. `excluded` positions (every
     sink of the text) and positions after `last` (seen by too few queries) are never used, and no
     position is used twice; a sink for which no position is left has no control. Sinks that share a
-    token id choose in order of position.
+    token id choose in order of position. Raises `DetectionError` for positions that are no whole
+    numbers, and for a sink that is not in the text.
 
     >>> [c.pos for c in match_controls([9, 5, 7, 5, 7], sinks=[1], excluded={0, 1}, last=4)]
     [3]
     """
-    taken = set(excluded)
+    taken = set(one_or_more(excluded, "an excluded position", DetectionError))
+    last = whole_number("last", last, DetectionError)
     controls = []
-    for sink in sinks:
+    for sink in one_or_more(sinks, "the position of a sink", DetectionError):
+        if not 0 <= sink < len(tokens):
+            raise DetectionError(
+                f"a sink is at position {sink} of {len(tokens)} tokens", "expected one of the text"
+            )
         free = [pos for pos in range(1, min(last + 1, len(tokens))) if pos not in taken]
         twins = [pos for pos in free if tokens[pos] == tokens[sink]]
         if not free:

@@ -10,7 +10,7 @@ from secondary_sinks.display import Displayed
 from secondary_sinks.errors import EditError, expected_one_of
 from secondary_sinks.types.edit_checks import FIELDS, as_field, check_edit, fields_given
 from secondary_sinks.types.edit_kinds import KINDS, EditKind
-from secondary_sinks.types.lists import plain_digits
+from secondary_sinks.types.lists import number_word, whole_word
 
 Cell = tuple["Edit", ...]
 """Edits that are made together in one run, in order; later edits see the result of earlier ones."""
@@ -193,10 +193,10 @@ def _details(name: str, detail: str, label: str) -> dict[str, Any]:
             return _value_and_seed(kind, detail)
         if kind is not None and kind.donor:
             text, _, donor = detail.rpartition("@")
-            donors = tuple(int(plain_digits(one)) for one in donor.split("+"))
+            donors = tuple(map(whole_word, donor.split("+")))
             return {"text": text, "donor": donors if len(donors) > 1 else donors[0]}
         if kind is not None and kind.seed:
-            return {"seed": int(plain_digits(detail) or 0)}
+            return {"seed": whole_word(detail) if detail else 0}
     except ValueError as error:
         raise EditError(
             f"cannot read edit {label!r} ({error})", f"expected like {_LIKE}"
@@ -212,14 +212,14 @@ def _value_and_seed(kind: EditKind, detail: str) -> dict[str, Any]:
     value, _, seed = detail.partition(":")
     if seed and not kind.seed:
         raise ValueError(f"{kind.name} takes no seed")
-    found = {"value": float(plain_digits(value))}
-    return found | ({"seed": int(plain_digits(seed))} if seed else {})
+    found = {"value": number_word(value)}
+    return found | ({"seed": whole_word(seed)} if seed else {})
 
 
 def _key_and_value(detail: str) -> dict[str, Any]:
     key, _, value = detail.partition(":")
-    found = {"key": int(plain_digits(key))}
-    return found | ({"value": float(plain_digits(value))} if value else {})
+    found = {"key": whole_word(key)}
+    return found | ({"value": number_word(value)} if value else {})
 
 
 _LIKE = "zero, twins, mean, resample:3, scale:0.5, set_norm:100, rotate:90, patch:12, knockout:0"
@@ -239,7 +239,7 @@ def as_cell(edit: Edit | Sequence[Edit]) -> Cell:
 
 def as_cells(edits: Edit | Iterable[Edit | Sequence[Edit]]) -> tuple[Cell, ...]:
     """Several cells; one edit alone is one cell. Raises `EditError` for anything else."""
-    alone = isinstance(edits, Edit | str)
+    alone = isinstance(edits, Edit | str) or not isinstance(edits, Iterable)
     return tuple(map(as_cell, [edits] if alone else edits))  # type: ignore[arg-type]
 
 
@@ -254,7 +254,7 @@ def dump_cells(cells: Iterable[Edit | Sequence[Edit]]) -> str:
     >>> dump_cells([Edit(pos=7, layer=2)])
     '[{"pos": 7, "layer": 2, "kind": "zero"}]\\n'
     """
-    lists = ([edit.to_dict() for edit in as_cell(cell)] for cell in cells)
+    lists = ([edit.to_dict() for edit in cell] for cell in as_cells(cells))
     return "".join(json.dumps(one) + "\n" for one in lists)
 
 
@@ -264,12 +264,16 @@ def load_cells(lines: str) -> list[Cell]:
     >>> load_cells('[{"pos": 7, "layer": 2}]')[0][0].kind
     'zero'
     """
+    if not isinstance(lines, str):
+        raise EditError(f"expected lines of edits in JSON; got {lines!r:.60}")
     parsed = [_parse_json(line) for line in lines.split("\n") if line.strip()]
     lists = [one if isinstance(one, list) else [one] for one in parsed]
     return [tuple(Edit.from_dict(edit) for edit in one) for one in lists]
 
 
-def _parse_json(line: str) -> Any:
+def _parse_json(line: Any) -> Any:
+    if not isinstance(line, str):
+        raise EditError(f"expected an edit in JSON; got {line!r:.60}")
     try:
         return files.load_json(line)
     except (ValueError, RecursionError) as error:

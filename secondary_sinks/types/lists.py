@@ -3,6 +3,7 @@
 An item that is given twice would be merged, computed twice or reused, and nothing would say which.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -95,14 +96,31 @@ def parse_numbers(words: str, most: int) -> list[int]:
     return found
 
 
-def plain_digits(word: str) -> str:
-    """The word, unchanged. Raises `ValueError` where Python reads a number that others do not.
+def whole_word(word: str) -> int:
+    """The whole number that a word writes in plain digits. Raises `ValueError` for another word.
 
-    `int` and `float` take 1_0 for 10, and digits of all scripts.
+    `int` also takes 1_0 for 10, and digits of all scripts.
 
-    >>> float(plain_digits("0.5"))
+    >>> whole_word("12")
+    12
+    """
+    digits = word.strip()
+    if not re.fullmatch(r"[+-]?[0-9]{1,50}", digits):
+        raise ValueError(f"{word!r:.60} is not a whole number in plain digits, such as 12")
+    return int(digits)
+
+
+def number_word(word: str) -> float:
+    """The number that a word writes in plain digits; it may be infinite, or NaN.
+
+    Raises `ValueError` for another word, such as 1_0 or digits of other scripts.
+
+    >>> number_word("0.5")
     0.5
     """
-    if "_" in word or not word.isascii():
-        raise ValueError(f"{word!r:.60} is not a number in plain digits, such as 10 or 0.5")
-    return word
+    try:
+        return float("" if "_" in word or not word.isascii() else word)
+    except ValueError as error:
+        raise ValueError(
+            f"{word!r:.60} is not a number in plain digits, such as 10 or 0.5"
+        ) from error

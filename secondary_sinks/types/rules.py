@@ -8,7 +8,7 @@ from typing import Any
 
 from secondary_sinks import files
 from secondary_sinks.errors import EditError, expected_one_of
-from secondary_sinks.numbers import real_number
+from secondary_sinks.numbers import real_number, true_or_false
 from secondary_sinks.types.edit_checks import as_field, fields_given
 from secondary_sinks.types.edit_kinds import LARGEST, SEEDS
 
@@ -58,8 +58,8 @@ class Rule:
     def __post_init__(self) -> None:
         for name in ("layer", "exempt", "seed", "kind", *NUMBERS):
             object.__setattr__(self, name, _field(name, getattr(self, name)))
-        if not isinstance(self.control, bool):
-            raise EditError(f"control of a rule is {self.control!r}", "expected True or False")
+        control = true_or_false("control of a rule", self.control, EditError)
+        object.__setattr__(self, "control", control)
         if self.direction is not None:
             object.__setattr__(self, "direction", _vector(self.direction))
         _check(self)
@@ -86,6 +86,8 @@ class Rule:
     @staticmethod
     def from_json(line: str) -> "Rule":
         """The inverse of `to_json`. Raises `EditError` for anything else."""
+        if not isinstance(line, str):
+            raise EditError(f"expected a rule in JSON; got {line!r:.60}")
         try:
             given = files.load_json(line)
         except (ValueError, RecursionError) as error:

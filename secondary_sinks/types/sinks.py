@@ -1,15 +1,15 @@
 """`Sink` and `SinkTable`: the result of detection."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from secondary_sinks.display import Listed, count, table_html, tally
 from secondary_sinks.errors import DetectionError, expected_one_of
 from secondary_sinks.types.frames import tidy
-from secondary_sinks.types.lists import plain_digits
-from secondary_sinks.types.thresholds import Thresholds
+from secondary_sinks.types.lists import whole_word
+from secondary_sinks.types.thresholds import Thresholds, as_thresholds
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,8 +89,8 @@ def parse_layers(segments: str) -> tuple[int, ...]:
     """
     layers: list[int] = []
     for run in segments.split(", "):
-        first, _, last = run.partition("-")
-        start, stop = int(plain_digits(first)), int(plain_digits(last or first))
+        first, dash, last = run.partition("-")
+        start, stop = whole_word(first), whole_word(last if dash else first)
         if not 0 <= start <= stop < MOST_LAYERS or (layers and start <= layers[-1]):
             raise ValueError(f"{segments!r:.60} are not ascending layers below {MOST_LAYERS}")
         layers += range(start, stop + 1)
@@ -134,6 +134,15 @@ class SinkTable(Listed[Sink]):
     near: tuple[Sink, ...] = ()
     """Tokens that are not sinks, but could be without half-precision rounding."""
 
+    def __post_init__(self) -> None:
+        """Raises `DetectionError` for what are no sinks, and no thresholds."""
+        object.__setattr__(self, "thresholds", as_thresholds(self.thresholds))
+        for name in ("sinks", "near"):
+            given = getattr(self, name)
+            if not isinstance(given, list | tuple) or not all(isinstance(s, Sink) for s in given):
+                raise DetectionError(f"{name} is {given!r:.60}", "expected a tuple of Sink(...)")
+            object.__setattr__(self, name, tuple(given))
+
     def _line(self) -> str:
         texts = count(len({sink.text_id for sink in self.sinks}), "text")
         return f"{tally(sink.kind for sink in self.sinks)}; {texts}" if self.sinks else "no sink"
@@ -152,7 +161,9 @@ class SinkTable(Listed[Sink]):
         return SinkTable(sinks=kept, thresholds=self.thresholds, near=near)
 
     def of_text(self, text_id: str) -> "SinkTable":
-        """The sinks of one text."""
+        """The sinks of one text. Raises `DetectionError` for what is no id."""
+        if not isinstance(text_id, str):
+            raise DetectionError(f"text_id is {text_id!r:.60}", "expected the id of a text")
         kept = tuple(sink for sink in self.sinks if sink.text_id == text_id)
         near = tuple(sink for sink in self.near if sink.text_id == text_id)
         return SinkTable(sinks=kept, thresholds=self.thresholds, near=near)
@@ -160,34 +171,68 @@ class SinkTable(Listed[Sink]):
     def to_frame(self) -> "pd.DataFrame":
         """One row per sink; `layers` become ranges, in the column `segments`.
 
-        The thresholds are in `attrs`. Tokens that are no sinks (`near`) are left out.
+        The thresholds are in `attrs`, and so are the tokens that are no sinks (`near`).
         """
-        rows = [asdict(sink) | {"layers": sink.segments} for sink in self.sinks]
-        frame = tidy(rows, Sink).rename(columns={"layers": "segments"})
-        frame.attrs["thresholds"] = asdict(self.thresholds)
+        frame = tidy(_rows(self.sinks), Sink).rename(columns={"layers": "segments"})
+        frame.attrs |= {"thresholds": asdict(self.thresholds), "near": _rows(self.near)}
         return frame
 
     @staticmethod
     def from_frame(frame: "pd.DataFrame", thresholds: Thresholds | None = None) -> "SinkTable":
         """The inverse of `to_frame`. Raises `DetectionError` for any other frame.
 
-        Thresholds are those given, else those in `attrs`, else the defaults.
+        A frame from a file has lost its `attrs`: give its `thresholds`, which replace those in
+        `attrs`. It then has no `near`; those of a run are in run.json, as `near_sinks`.
         """
-        names = ["segments" if item.name == "layers" else item.name for item in fields(Sink)]
-        missing = [name for name in names if name not in frame]
-        if missing:
-            raise DetectionError(
-                f"not a table of sinks of this version: it has no column {missing[0]!r}",
-                "run detection again",
-            )
-        rows = frame[names].rename(columns={"segments": "layers"}).to_dict("records")
-        try:
-            sinks = [_from_row(row) for row in rows]
-        except (TypeError, ValueError) as error:
-            raise DetectionError(f"not a table of sinks: {error}") from error
+        _check_columns(frame)
+        rows = frame[_COLUMNS].rename(columns={"segments": "layers"}).to_dict("records")
+        sinks, near = _sinks_of(rows), _sinks_of(frame.attrs.get("near", []))
         _refuse_doubled(frame)
-        stored = frame.attrs.get("thresholds", {})
-        return SinkTable(sinks=tuple(sinks), thresholds=thresholds or Thresholds(**stored))
+        return SinkTable(sinks=sinks, thresholds=_limits_of(frame, thresholds), near=near)
+
+
+_COLUMNS = ["segments" if item.name == "layers" else item.name for item in fields(Sink)]
+
+
+def _rows(sinks: Sequence[Sink]) -> list[dict[str, Any]]:
+    return [asdict(sink) | {"layers": sink.segments} for sink in sinks]
+
+
+def _check_columns(frame: Any) -> None:
+    """Raise `DetectionError` for what is no frame, or lacks a column or has one twice."""
+    if not hasattr(frame, "columns") or not hasattr(frame, "attrs"):
+        raise DetectionError(
+            f"expected a data frame, got {type(frame).__name__}", "use what to_frame() gives"
+        )
+    names = list(frame.columns)
+    wrong = [name for name in _COLUMNS if names.count(name) != 1]
+    if wrong:
+        what = f"{names.count(wrong[0])} columns" if wrong[0] in names else "no column"
+        raise DetectionError(
+            f"not a table of sinks of this version: it has {what} {wrong[0]!r}",
+            "run detection again",
+        )
+
+
+def _limits_of(frame: "pd.DataFrame", given: Thresholds | None) -> Thresholds:
+    """The thresholds given, else all of those in `attrs`. Raises `DetectionError` without any."""
+    stored = frame.attrs.get("thresholds")
+    if given is not None:
+        return as_thresholds(given)
+    if not isinstance(stored, Mapping) or stored.keys() != asdict(Thresholds()).keys():
+        raise DetectionError(
+            "the frame does not say all thresholds in its attrs, which a file does not keep",
+            'give thresholds=, such as Thresholds(**record["thresholds"]) of run.json, or '
+            "Thresholds() if they were the defaults",
+        )
+    return Thresholds(**stored)
+
+
+def _sinks_of(rows: Sequence[dict[Any, Any]]) -> tuple[Sink, ...]:
+    try:
+        return tuple(map(_from_row, rows))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise DetectionError(f"not a table of sinks: {error}") from error
 
 
 def _refuse_doubled(frame: "pd.DataFrame") -> None:

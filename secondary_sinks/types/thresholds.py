@@ -82,3 +82,12 @@ class Thresholds:
                 raise DetectionError(f"unknown threshold {name!r}", remedy)
         changed: dict[str, Any] = dict(limits)
         return replace(self, **changed)
+
+
+def as_thresholds(given: Any) -> Thresholds:
+    """The limits as given, or the defaults for None. Raises `DetectionError` for anything else."""
+    if given is not None and not isinstance(given, Thresholds):
+        raise DetectionError(
+            f"thresholds is {given!r:.60}", "expected Thresholds(...), or None for the defaults"
+        )
+    return Thresholds() if given is None else given

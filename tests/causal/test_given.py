@@ -240,6 +240,21 @@ def test_an_empty_or_unknown_ablation_is_refused(planted, options, said):
         ablate(*planted, **options)
 
 
+@pytest.mark.parametrize(
+    ("call", "switch"),
+    [
+        *[(replay, name) for name in ("kl", "attention")],
+        *[(recompute, name) for name in ("loss", "by_query")],
+        (ablate, "kl"),
+    ],
+)
+@pytest.mark.parametrize("value", ["no", 0, None])
+def test_switches_are_true_or_false(planted, call, switch, value):
+    case = planted if call is ablate else (*planted[:2], [EDIT])
+    with pytest.raises(EditError, match=f"{switch} is {value!r}; expected True or False"):
+        call(*case, **{switch: value})
+
+
 def test_layers_of_another_library_are_the_same(planted):
     found = ablate(*planted, layers=np.int64(3))
     assert found == ablate(*planted, layers=3)

@@ -227,7 +227,7 @@ def test_status_merge_and_export(swept, call, tmp_path):
         (("ablate", "tiny", *TEXTS, "--out", "{out}", "--log-format", "xml"), "'xml'"),
         (("ablate", "tiny", *TEXTS, "--out", "{out}", "--executor", "slurm"), "'slurm'"),
         (("ablate", "--config", "none.yaml", "--out", "{out}"), "'none.yaml'"),
-        (("patch", "tiny", *TEXTS, "--out", "{out}", "--donor", "twins"), "'patch:twins'"),
+        (("patch", "tiny", *TEXTS, "--out", "{out}", "--donor", "twins"), "--donor is 'twins'"),
         (("scale", "tiny", *TEXTS, "--out", "{out}"), "--by"),
         (("scale", "tiny", *TEXTS, "--out", "{out}", "--by", "half"), "'scale:half'"),
         (("scale", "tiny", *TEXTS, "--out", "{out}", "--norm", "-1"), "-1"),

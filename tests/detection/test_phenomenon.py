@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from secondary_sinks import detect, observe, phenomenon
-from secondary_sinks.detection import compare_with_paper
+from secondary_sinks.detection import compare_with_paper, n_alike, shared_lengths
 from secondary_sinks.detection.phenomenon import CRITERIA, PER, n_distinct_tokens
 from secondary_sinks.errors import DetectionError
 from secondary_sinks.testing.planted import Plant, plant
@@ -143,6 +143,15 @@ def test_a_rate_needs_as_much_text_as_holds_three_sinks_at_the_papers_rate():
 def test_tokens_of_a_shared_beginning_count_once(texts, number):
     prefixes = {tuple(text[: n + 1]) for text in texts for n in range(len(text))}
     assert n_distinct_tokens(map(torch.tensor, texts)) == number == len(prefixes)
+
+
+def test_what_earlier_texts_begin_with_is_that_of_comparing_each_with_each():
+    chance = torch.Generator().manual_seed(0)
+    for _ in range(200):
+        lengths = torch.randint(0, 6, (9,), generator=chance).tolist()
+        texts = [torch.randint(255, 258, (length,), generator=chance) for length in lengths]
+        slow = [max((n_alike(a, b) for a in texts[:n]), default=0) for n, b in enumerate(texts)]
+        assert shared_lengths(texts) == slow
 
 
 def test_other_tables_are_refused():

@@ -112,6 +112,8 @@ def test_the_mark_is_kept_by_frames_and_parts_of_tables():
     assert table.to_frame()["within_rounding"].dtype == bool
     hidden = detect(*borderline(torch.bfloat16, 1.01))
     assert len(hidden.near) == 1
+    found = SinkTable(sinks=SinkTable.from_frame(hidden.to_frame()).near)
+    pd.testing.assert_frame_equal(found.to_frame(), SinkTable(sinks=hidden.near).to_frame())
     assert hidden.of_kind("secondary").near == hidden.near == hidden.of_text("text").near
     assert hidden.of_kind("primary").near == hidden.of_text("other").near == ()
 

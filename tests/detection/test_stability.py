@@ -138,11 +138,36 @@ def test_a_table_survives_its_frame(three):
     assert SinkTable.from_frame(other.to_frame()).thresholds == other.thresholds
 
 
+def test_a_table_survives_a_file_that_keeps_attrs_and_needs_thresholds_without(three, tmp_path):
+    table = replace(three, near=three.sinks[:2], thresholds=Thresholds(aligned=0.5))
+    table.to_frame().to_parquet(tmp_path / "sinks.parquet")
+    again = SinkTable.from_frame(pd.read_parquet(tmp_path / "sinks.parquet"))
+    assert (again.thresholds, len(again.near)) == (table.thresholds, 2)
+    table.to_frame().to_csv(tmp_path / "sinks.csv", index=False)
+    types = dict.fromkeys(("text_id", "copy_of", "segments"), str)
+    bare = pd.read_csv(tmp_path / "sinks.csv", dtype=types, keep_default_na=False)
+    bare = bare.replace("", math.nan).fillna({"copy_of": ""}).astype(table.to_frame().dtypes)
+    with pytest.raises(DetectionError, match="not say all thresholds in its attrs"):
+        SinkTable.from_frame(bare)
+    assert SinkTable.from_frame(bare, table.thresholds).sinks[0].layers == three.sinks[0].layers
+    with pytest.raises(DetectionError, match="thresholds is 0; expected Thresholds"):
+        SinkTable.from_frame(bare, 0)
+
+
+def with_attrs(frame, **attrs):
+    frame.attrs |= attrs
+    return frame
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [
         (lambda frame: frame.drop(columns="copy_of"), "no column 'copy_of'"),
-        (lambda frame: frame.assign(segments="2-x"), "invalid literal"),
+        (lambda frame: frame.assign(segments="2-x"), "'x' is not a whole number"),
+        (lambda frame: pd.concat([frame, frame["pos"]], axis=1), "it has 2 columns 'pos'"),
+        (lambda frame: with_attrs(frame, near=[{"pos": 3}]), "not a table of sinks: 'kind'"),
+        (lambda frame: with_attrs(frame, thresholds={"aligned": 0.5}), "not say all thresholds"),
+        (lambda frame: frame.to_dict(), "expected a data frame, got dict"),
         (lambda frame: frame.assign(kind="bogus"), "kind is 'bogus'; expected some of"),
         (lambda frame: frame.iloc[[0, 0]], "has two rows; expected one row per sink"),
     ],

@@ -7,7 +7,7 @@ import torch
 
 from secondary_sinks import Edit, ablate, detect, load_model, replay
 from secondary_sinks.causal import direct_and_total
-from secondary_sinks.errors import EditError, RunFolderError, TextError
+from secondary_sinks.errors import DetectionError, EditError, RunFolderError, TextError
 from secondary_sinks.notebook import Session
 from secondary_sinks.notebook import session as module
 from secondary_sinks.notebook.trial import describe_edit
@@ -173,6 +173,8 @@ def test_going_to_a_trial_can_be_undone_and_keeps_the_measure(session):
     assert session.choice.kind == "mean"
     with pytest.raises(EditError, match="trial 7"):
         session.go(7)
+    with pytest.raises(EditError, match="number of a trial is False; expected a whole number"):
+        session.go(False)
 
 
 @pytest.mark.parametrize(
@@ -181,6 +183,11 @@ def test_going_to_a_trial_can_be_undone_and_keeps_the_measure(session):
         ({"layer": 8}, "layer is 8; expected a whole number from 0 to 7"),
         ({"pos": -1}, "pos is -1"),
         ({"pos": True}, "pos is True"),
+        ({"pos": 30.0}, r"pos is 30\.0; expected a whole number from 0 to 63"),
+        ({"kind": ["zero"]}, r"kind is \['zero'\]; expected one of none"),
+        ({"units": [True]}, "a unit is True; expected a whole number"),
+        ({"units": [-1]}, "a unit is -1"),
+        ({"units": [1, 1]}, "units has 1 twice"),
         ({"donor": 64}, "donor is 64"),
         ({"kind": "explode"}, "kind is 'explode'; expected one of none, zero"),
         ({"site": "pattern"}, "site is 'pattern'"),
@@ -236,6 +243,13 @@ def test_total_and_code_need_an_edit(session):
     for act in (session.total, session.to_python):
         with pytest.raises(EditError, match="no edit is chosen yet"):
             act()
+
+
+def test_thresholds_and_folders_are_what_they_say(planted, session):
+    with pytest.raises(DetectionError, match="thresholds is 0; expected Thresholds"):
+        Session(planted.model, planted.tokens, thresholds=0)
+    with pytest.raises(RunFolderError, match="the folder is ''; expected its path"):
+        session.export("")
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from secondary_sinks import notebook
+from secondary_sinks.errors import EditError
 from secondary_sinks.notebook import SinkExplorer
 from secondary_sinks.notebook import widget as module
 from secondary_sinks.notebook.choice import MEASURES
@@ -147,10 +148,26 @@ def test_buttons(explorer, tmp_path):
     assert explorer.table, "an error takes nothing away"
 
 
-@pytest.mark.parametrize("content", [{"do": "fly"}, {}, "nonsense", {"do": "page"}])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *({"do": "fly"}, {}, "nonsense", {"do": "page"}, {"do": "go", "number": 0.5}),
+        *(
+            {"do": "page", "number": "0"},
+            {"do": "export", "folder": ""},
+        ),
+    ],
+)
 def test_a_message_that_means_nothing_is_no_crash(explorer, content):
     explorer._handle_custom_msg(content, [])
     assert explorer.error
+
+
+def test_an_equal_choice_of_another_type_is_refused_by_name(explorer):
+    pos = explorer.choice["pos"]
+    explorer.choice = explorer.choice | {"pos": float(pos)}
+    assert explorer.error.startswith(f"pos is {float(pos)}; expected a whole number")
+    assert type(explorer.choice["pos"]) is int
 
 
 def test_a_long_text_says_that_edits_take_a_while_and_shows_progress(planted, monkeypatch):
@@ -172,6 +189,8 @@ def test_pages_turn_by_themselves_and_by_hand(long):
     assert long.choice["pos"] == 590
     click(long, layer=5)
     assert long.page["number"] == 1, "only another token turns the page"
+    with pytest.raises(EditError, match="there is no page 9; expected 0 to 2"):
+        long.show_page(9)
     send(long, do="page", number=9)
     assert long.page["number"] == 2
 

@@ -11,7 +11,7 @@ from secondary_sinks.detection import compare_with_paper
 from secondary_sinks.questions import Answer
 from secondary_sinks.questions.circuit import by_level, edges_frame
 from secondary_sinks.report import render
-from secondary_sinks.types import SinkTable, Verdict
+from secondary_sinks.types import SinkTable, Thresholds, Verdict
 from tests.plots import frames
 
 VOID = {"meta", "link", "br", "img"}
@@ -134,7 +134,7 @@ def phenomenon_of(of_run, sinks):
     if len(sinks) and "primary" not in set(sinks["kind"]):
         return {}
     tokens = {text["text_id"]: torch.arange(text["n_tokens"]) for text in of_run["texts"]}
-    ours, theirs = SinkTable.from_frame(sinks), SinkTable(sinks=())
+    ours, theirs = SinkTable.from_frame(sinks, Thresholds()), SinkTable(sinks=())
     n_layers = of_run["model"]["n_layers"]
     told = compare_with_paper(ours, theirs, tokens, n_layers=n_layers)
     return {"phenomenon": asdict(told)}

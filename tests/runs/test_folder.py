@@ -51,6 +51,8 @@ def test_a_finished_run_is_replaced_by_force_only(tmp_path):
         with pytest.raises(RunFolderError, match="a finished run of other inputs"):
             refuses()
     assert contents(folder.path) == before
+    with pytest.raises(RunFolderError, match="force is 'no'; expected True or False"):
+        folder.prepare(force="no")
     folder.check(force=True)
     assert contents(folder.path) == before, "a check removes nothing"
     folder.prepare(force=True)

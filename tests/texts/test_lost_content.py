@@ -45,6 +45,26 @@ LOST = {
         templates.PLAIN,
         "'name' of message 1 (user), 'Zoe'",
     ),
+    "a name that is in the text too": (
+        talk(("user", "Zoe asks: who is there?", {"name": "Zoe"})),
+        templates.PLAIN,
+        "'name' of message 1 (user), 'Zoe'",
+    ),
+    "a number that is in the text too": (
+        talk(ASKED, ("assistant", "1 boat.", {"weight": 1})),
+        templates.PLAIN,
+        "'weight' of message 2 (assistant), '1'",
+    ),
+    "a zero": (
+        talk(ASKED, ("assistant", "Me.", {"weight": 0})),
+        templates.PLAIN,
+        "'weight' of message 2 (assistant), '0'",
+    ),
+    "false": (
+        talk(("user", "Who?", {"prefix": False})),
+        templates.PLAIN,
+        "'prefix' of message 1 (user), 'false'",
+    ),
     "tool calls": (
         talk(ASKED, ("assistant", None, {"tool_calls": [CALL]})),
         templates.STRIPPING,
@@ -130,7 +150,15 @@ KEPT = {
         "auto",
         "Who is it?",
     ),
-    "keys without a value": (talk(("user", "Who?", {"name": None})), templates.PLAIN, "auto", "W"),
+    **{
+        f"keys without content: {nothing!r}": (
+            talk(("user", "Who?", {"name": nothing})),
+            templates.PLAIN,
+            "auto",
+            "Who?",
+        )
+        for nothing in (None, "", [], {})
+    },
 }
 
 

@@ -1,5 +1,8 @@
 """Several files: each id means one text, or both places are named."""
 
+import inspect
+from pathlib import Path
+
 import pytest
 
 from secondary_sinks.errors import TextError
@@ -55,6 +58,16 @@ def test_an_id_that_looks_like_a_name_and_an_id_is_refused(files):
     )
     with pytest.raises(TextError, match=r"id 't.jsonl:line-1': 'a/t.jsonl:1' and 'c.jsonl:1'"):
         read_many(["a/t.jsonl", "c.jsonl"])
+
+
+@pytest.mark.parametrize("paths", [None, 0, {}, [3], [None], "c.jsonl"])
+def test_what_is_no_list_of_paths_is_refused_and_not_the_default(paths):
+    with pytest.raises(TextError, match=r"expected (a list|the path of a file)"):
+        inspect.unwrap(read_many)(paths)
+
+
+def test_paths_may_be_paths(files):
+    assert read_many([Path("c.jsonl")]) == read_many(["c.jsonl"])
 
 
 def test_texts_in_python_need_ids_of_their_own():

@@ -1,5 +1,6 @@
 """Questions with answers: read, refused by name, and what counts as the answer."""
 
+import inspect
 import json
 
 import datasets
@@ -40,6 +41,12 @@ BAD = {
     "same id": ({"id": "a", "prompt": "Why?", "answer": "x"}, "q.jsonl:2: id 'a' was used before"),
     "text": ({"prompt": "Why?", "text": "b", "answer": "x"}, "q.jsonl:2: 'text' next to 'prompt'"),
     "unknown": ({"prompt": "a", "system": "b", "answer": "c"}, "q.jsonl:2: unknown key 'system'"),
+    "answers": (
+        {"prompt": "a", "answers": ["b"], "answer": "c"},
+        "q.jsonl:2: unknown key 'answers'",
+    ),
+    "Answer": ({"prompt": "a", "Answer": "b", "answer": "c"}, "q.jsonl:2: unknown key 'Answer'"),
+    "ids": ({"prompt": "a", "stored_ids": {}, "answer": "c"}, "'stored_ids' next to 'prompt'"),
     "broken": ('{"prompt": ', "q.jsonl:2: broken JSON"),
 }
 
@@ -99,6 +106,12 @@ COUNTS = [
 @pytest.mark.parametrize(("text", "answer", "right"), COUNTS)
 def test_what_counts_as_the_answer(text, answer, right):
     assert is_right(text, answer) == right
+
+
+@pytest.mark.parametrize("answer", ["", "..", True, None])
+def test_an_answer_that_every_text_would_hold_is_refused(answer):
+    with pytest.raises(TextError, match="the answer is"):
+        inspect.unwrap(is_right)("It is 12.", answer, anywhere=True)
 
 
 ANYWHERE = [

@@ -1,6 +1,7 @@
 """What is fed to a model is exactly what its own tokenizer and template make of a text."""
 
 import pytest
+import torch
 from tokenizers import Regex, normalizers
 
 from secondary_sinks.errors import TextError
@@ -151,6 +152,28 @@ NO_TEXTS = {
     "another role": ({"messages": (TURN | {"role": "alien"},)}, "each message needs a role"),
     "no content": ({"messages": (TURN | {"content": ""},)}, "the content of a message is empty"),
     "no name": ({"text_id": "", "plain": "a b"}, "text_id is ''; expected a name"),
+    "half a pair in the name": ({"text_id": "\ud800", "plain": "a b"}, "half a surrogate pair"),
+    "stored": (
+        {"text_id": "a", "plain": "a b", "stored": [1]},
+        "stored is .1.; expected StoredIds",
+    ),
+    "messages as a string": (
+        {"text_id": "a", "messages": "hi"},
+        "messages is 'hi'; expected a list",
+    ),
+    **{
+        f"a message with {what}": (
+            {"text_id": "a", "messages": ({"role": "user", "content": "Hi", "k": value},)},
+            f"text 'a': {named}",
+        )
+        for what, value, named in (
+            ("bytes", b"x", "a message holds what JSON cannot"),
+            ("NaN", float("nan"), "a message holds what JSON cannot"),
+            ("numbers as keys", {1: "x"}, r"a message holds what JSON cannot \(it would come back"),
+            ("half a pair", "\ud800", "half a surrogate pair"),
+        )
+    },
+    "tokens as a tensor": ({"text_id": "a", "plain": "b", "first": torch.tensor([1])}, "first is"),
     "a number as a name": ({"text_id": 5, "plain": "a b"}, "text_id is 5; expected a name"),
     "a number": ({"plain": 5}, "plain is 5; expected a string"),
     "half a pair": ({"plain": "a \ud83d"}, "half a surrogate pair; expected whole characters"),

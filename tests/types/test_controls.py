@@ -1,8 +1,14 @@
 """Controls: never a sink, never twice, a twin wherever one is left, and the nearest one."""
 
+import inspect
+import math
+
+import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from secondary_sinks.errors import DetectionError
 from secondary_sinks.texts import match_controls
 
 
@@ -31,6 +37,28 @@ def test_controls_are_what_they_promise(case):
     for control in controls:
         assert_nearest_of_the_best_kind(control, tokens, taken, last)
         taken.add(control.pos)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"sinks": [-1]}, "a sink is at position -1 of 5 tokens"),
+        ({"sinks": [5]}, "a sink is at position 5 of 5 tokens"),
+        ({"sinks": [True]}, "position of a sink is True"),
+        ({"excluded": "1"}, "excluded position is '1'"),
+        ({"last": True}, "last is True"),
+        ({"last": math.inf}, "last is inf"),
+    ],
+)
+def test_positions_are_whole_numbers_in_the_text(changes, said):
+    given = {"tokens": [9, 5, 7, 5, 7], "sinks": [1], "excluded": {0, 1}, "last": 4} | changes
+    with pytest.raises(DetectionError, match=said):
+        inspect.unwrap(match_controls)(**given)
+
+
+def test_excluded_positions_of_another_library_are_excluded():
+    found = inspect.unwrap(match_controls)([9, 5, 7, 5, 7], [1], torch.tensor([0, 1, 3]), 4)
+    assert [control.pos for control in found] == [2]
 
 
 def assert_nearest_of_the_best_kind(control, tokens, taken, last):
