@@ -20,6 +20,8 @@ from secondary_sinks.statistics import (
 from secondary_sinks.types import SHARE_UNIT, Verdict
 from secondary_sinks.types.lists import join_words
 
+UNKNOWN = Interval(value=math.nan, low=math.nan, high=math.nan, n=0, n_texts=0)
+"""Where nothing was measured."""
 AT_CONTROLS = "controls do the same, or are too few, so the claim is neither shown nor refuted"
 
 
@@ -70,20 +72,20 @@ def verdict_of(
     line: float = HALF,
 ) -> Verdict:
     """A verdict about a statistic over texts; if `interval` is None, its numbers are NaN."""
-    nan = math.nan
+    found = UNKNOWN if interval is None else interval
     return Verdict(
         claim=claim,
         outcome=outcome,
         why=why,
         statistic=statistic,
         unit=unit,
-        value=nan if interval is None else interval.value,
-        low=nan if interval is None else interval.low,
-        high=nan if interval is None else interval.high,
+        value=found.value,
+        low=found.low,
+        high=found.high,
         confidence=CONFIDENCE,
         controls=controls,
-        n_sinks=0 if interval is None else interval.n,
-        n_texts=0 if interval is None else interval.n_texts,
+        n_sinks=found.n,
+        n_texts=found.n_texts,
         n_claims=n_claims,
         n_controls=n_controls,
         line=line,
@@ -118,20 +120,16 @@ def judge(
     count. `interval` is None where nothing was measured. `counted` and `grouped` are the units of
     the interval: by default sinks, grouped by text.
     """
-    n, n_texts = (0, 0) if interval is None else (interval.n, interval.n_texts)
+    found = UNKNOWN if interval is None else interval
     nouns: dict[str, Any] = {"counted": counted, "grouped": grouped}
-    missing = too_few(n, n_texts, left_out, n_claims, controlled=controlled, **nouns)
-    if missing or interval is None:
-        outcome = "inconclusive"
-    elif outcome is None:
-        outcome = outcome_of(interval, line)
+    missing = too_few(found.n, found.n_texts, left_out, n_claims, controlled=controlled, **nouns)
     said = "" if missing and not always else why if isinstance(why, str) else why()
-    shared = interval is not None and not missing and left_open_by_controls(interval, line)
+    shared = not missing and left_open_by_controls(found, line)
     verdict = verdict_of(
         claim,
-        outcome,
+        "inconclusive" if missing else outcome or outcome_of(found, line),
         "; ".join(filter(None, [said, missing, AT_CONTROLS * shared])),
-        interval,
+        found,
         statistic=statistic,
         unit=unit,
         controls=controls + format_exclusions(left_out or {}),

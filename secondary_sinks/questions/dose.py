@@ -11,14 +11,16 @@ from secondary_sinks.errors import EditError
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.questions import dose_figures
-from secondary_sinks.questions.answer import Answer, sum_counts
+from secondary_sinks.questions.answer import Answer
 from secondary_sinks.questions.dose_verdicts import direction_verdict, dose_verdicts, norm_verdict
-from secondary_sinks.questions.forming import Forming, Place, by_place, none_found
+from secondary_sinks.questions.forming import Forming, by_place, none_found
 from secondary_sinks.questions.held_out import has_other, other_layers
 from secondary_sinks.questions.matched_pairs import (
     MatchedPair,
+    Place,
     TextPairs,
     count_censored,
+    count_left_out,
     match_pairs,
     with_progress,
 )
@@ -166,7 +168,7 @@ def norm_dose(
         trials = list(_trials(text, factors, seeds))
         rows += run_trials(model, text.trace, sinks.thresholds, trials)
     cells = frame_of(rows, *WORDS)
-    left_out = sum_counts(*(text.left_out for text in texts))
+    left_out = count_left_out(texts)
     extra = none_found(texts, formed_by)
     return Answer(
         question="norm_dose",

@@ -14,35 +14,34 @@ from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.numbers import whole_number
 from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.questions import figures
-from secondary_sinks.questions.answer import Answer, combine_outcomes, judge, sum_counts
+from secondary_sinks.questions.answer import Answer, combine_outcomes, judge
 from secondary_sinks.questions.forming import (
     Forming,
-    Place,
     by_place,
     cell_at,
     forming_frame,
 )
 from secondary_sinks.questions.held_out import (
-    TOO_FEW,
-    control_words,
+    ended_beyond_others,
     has_other,
     held_out,
+    other_controls,
     other_layers,
     other_words,
-    with_control,
-    without_others,
 )
 from secondary_sinks.questions.layers import layer_verdicts
 from secondary_sinks.questions.lost_by_layer import by_way, could_end, layer_effects
 from secondary_sinks.questions.matched_pairs import (
+    Place,
     TextPairs,
     count_censored,
+    count_left_out,
     match_pairs,
     with_progress,
 )
 from secondary_sinks.questions.question import Cells, Question, Sample
 from secondary_sinks.questions.run_claims import layers_of
-from secondary_sinks.questions.trials import Trial, frame_of, lives, rate_difference, run_trials
+from secondary_sinks.questions.trials import Trial, frame_of, lives, run_trials
 from secondary_sinks.statistics import outcome_of
 from secondary_sinks.types import Edit, LayerEffect, SinkTable, Trace, Verdict
 from secondary_sinks.types.frames import tidy
@@ -96,7 +95,7 @@ def necessity(
     cells = pd.concat(parts, ignore_index=True)
     formed = _formed_cells(model, texts, sinks, held_out(texts, formed_by), edits)
     n_claims = n_claims or len(could_end(cells)) + 1
-    left_out = sum_counts(*(text.left_out for text in texts))
+    left_out = count_left_out(texts)
     return Answer(
         question="necessity",
         cells=cells,
@@ -144,7 +143,7 @@ def _formed_cells(
     for text in texts:
         trials = []
         for case in text.cases:
-            own = found[case.sink.text_id, case.sink.pos].layers
+            own = found[case.place].layers
             places = {"forming": own, "other": other_layers(case.sink, own)}
             trials += [
                 Trial(
@@ -170,26 +169,23 @@ def is_there(edit: str, trace: Trace, pos: int) -> bool:
 def _formed_verdict(cells: pd.DataFrame, left_out: dict[str, int], n_claims: int) -> Verdict:
     """Verdict: do the MLPs that form sinks of earlier texts end these too, by edits but zero?
 
-    And others do not: with fewer others, nothing is supported
-    (`without_others`). Sinks of layer 0 have none: there the edits are controls of each other.
+    And others do not (`ended_beyond_others`). Sinks of layer 0 have none: there the edits are
+    controls of each other.
     """
     ways = by_way(cells)
     if len(ways) > 1:
         ways.pop("zero", None)
-    none = without_others(cells, "where", "forming")
     found = {
-        way: rate_difference(part, "where", "forming", "other", n_claims=n_claims, instead=none)
+        way: ended_beyond_others(part, "where", "forming", n_claims=n_claims)
         for way, part in ways.items()
     }
-    n_controls = with_control(cells, "where")
-    n_sinks = with_control(cells, "where", "forming")
     outcome, agreement = combine_outcomes({way: outcome_of(one) for way, one in found.items()})
 
     def why() -> str:
-        ended = 1 - lives(cells).groupby(cells["where"]).mean()
-        others = other_words(ended.get("other", 0.0), n_controls, n_sinks)
+        ended = 1 - lives(cells[cells["where"] == "forming"]).mean()
+        others = other_words(cells, "where", "forming")
         return (
-            f"with the MLPs ablated that form sinks of earlier texts, {ended['forming']:.0%} of "
+            f"with the MLPs ablated that form sinks of earlier texts, {ended:.0%} of "
             f"the sinks end{others and ', '}{others}; {agreement}"
         )
 
@@ -198,11 +194,10 @@ def _formed_verdict(cells: pd.DataFrame, left_out: dict[str, int], n_claims: int
         min(found.values(), key=lambda one: one.value, default=None),
         why,
         statistic="share of sinks that end, but not if other MLPs are ablated instead",
-        controls=control_words(n_controls, n_sinks, TOO_FEW),
         left_out=left_out,
         n_claims=n_claims,
-        n_controls=n_controls,
         outcome=outcome,
+        **other_controls(cells, "where", "forming"),
     )
 
 

@@ -18,10 +18,11 @@ from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.questions import figures
 from secondary_sinks.questions.answer import Answer, combine_outcomes, judge
 from secondary_sinks.questions.damage import damage_of_cells
-from secondary_sinks.questions.forming import Forming, Place, by_place, cell_at, formed_only
+from secondary_sinks.questions.forming import Forming, by_place, cell_at, formed_only
 from secondary_sinks.questions.held_out import held_out
 from secondary_sinks.questions.lost_by_layer import by_way
 from secondary_sinks.questions.matched_pairs import (
+    Place,
     TextPairs,
     count_censored,
     match_pairs,
@@ -127,7 +128,7 @@ def _rows(
         return
     there = sinks.of_text(text.trace.text_id).sinks
     every = {sink.pos for sink in there if sink.kind != "transient"}
-    layers = {case.sink.pos: found[case.sink.text_id, case.sink.pos].layers for case in text.cases}
+    layers = {case.sink.pos: found[case.place].layers for case in text.cases}
     cells = [cell_at(pos, layers[case.sink.pos], edit) for case, _, pos, edit in asked]
     watch = sorted(every | set(text.trace.reference.tolist()))
     total = recompute(model, text.trace, cells, watch=watch)

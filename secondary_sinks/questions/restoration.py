@@ -18,10 +18,11 @@ from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.questions import figures
 from secondary_sinks.questions.answer import Answer, combine_outcomes, format_exclusions, verdict_of
-from secondary_sinks.questions.forming import Forming, Place, by_place, cell_at, formed_only
+from secondary_sinks.questions.forming import Forming, by_place, cell_at, formed_only
 from secondary_sinks.questions.lost_by_layer import by_way
 from secondary_sinks.questions.matched_pairs import (
     MatchedPair,
+    Place,
     TextPairs,
     count_censored,
     match_pairs,
@@ -123,7 +124,7 @@ def _rows(
         change = _change(trace, primary, case.sink, window)
         if primary is None or not np.isfinite(change):
             continue
-        layers = found[trace.text_id, case.sink.pos].layers
+        layers = found[case.place].layers
         yield from _edited(model, trace, primary, case, layers, edits, window, change)
         return
 

@@ -8,22 +8,22 @@ import pandas as pd
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.questions import figures
-from secondary_sinks.questions.answer import Answer, judge, sum_counts
-from secondary_sinks.questions.forming import Forming, Place, by_place, none_found
+from secondary_sinks.questions.answer import Answer, judge
+from secondary_sinks.questions.forming import Forming, by_place, none_found
 from secondary_sinks.questions.held_out import (
-    TOO_FEW,
-    control_words,
+    ended_beyond_others,
     has_other,
     held_out,
+    other_controls,
     other_layers,
     other_words,
-    with_control,
-    without_others,
 )
 from secondary_sinks.questions.matched_pairs import (
     MatchedPair,
+    Place,
     TextPairs,
     count_censored,
+    count_left_out,
     match_pairs,
     with_progress,
 )
@@ -71,7 +71,7 @@ def sufficiency(
 
     Verdicts: on the share of tokens that become sinks and do not with ordinary donors, and on the
     share of sinks that end (no sink any more, nor half of its attention) and do not with other
-    MLPs; with fewer others, nothing is supported (`without_others`).
+    MLPs; with fewer others, nothing is supported (`held_out.ended_beyond_others`).
     Supported if the interval lies above one half, contradicted if it lies below and so does the
     share without regard to the controls. Sinks without forming MLPs are included; they count as
     failures. `n_claims`: number of claims that intervals are corrected for (`n_claims_of`); by
@@ -86,7 +86,7 @@ def sufficiency(
         trials = list(_trials(text, tested_with, layers, seeds))
         rows += run_trials(model, text.trace, sinks.thresholds, trials)
     cells = frame_of(rows, *WORDS)
-    left_out = sum_counts(*(text.left_out for text in texts))
+    left_out = count_left_out(texts)
     why = _twins(texts) + none_found(texts, formed_by)
     return Answer(
         question="sufficiency",
@@ -109,7 +109,7 @@ def _trials(
 ) -> Iterator[Trial]:
     every = range(len(text.trace.norm)) if layers is None else one_or_more(layers)
     for case in text.cases:
-        sink, own = case.sink, found[case.sink.text_id, case.sink.pos].layers
+        sink, own = case.sink, found[case.place].layers
         alone = (sink.l_start,)
         places = {"forming": own, "other": other_layers(sink, own)}
         single = [("layer", (la,)) for la in every]
@@ -178,30 +178,22 @@ def _denoising(
 
 def _noising(cells: pd.DataFrame, why: str, left_out: Mapping[str, int], n_claims: int) -> Verdict:
     part = cells[(cells["patch"] == "noising") & (cells["where"] != "layer")]
-    n_controls, n_sinks = (with_control(part, "where", one) for one in ("other", "forming"))
-    none = without_others(part, "where", "forming")
-    interval = rate_difference(part, "where", "forming", "other", n_claims=n_claims, instead=none)
     at = part[part["where"] == "forming"]
     clean = at["mass_clean"].mean()
     lost = float(mass_lost(clean, at["mass_edited"].mean(), clean))
-    others = other_words(1 - _lives(part, "other"), n_controls, n_sinks)
+    others = other_words(part, "where", "forming")
     return judge(
         NOISING,
-        interval,
+        ended_beyond_others(part, "where", "forming", n_claims=n_claims),
         lambda: (
-            f"{1 - _lives(part, 'forming'):.0%} of the sinks end and lose {lost:.0%} of "
+            f"{1 - lives(at).mean():.0%} of the sinks end and lose {lost:.0%} of "
             f"their attention{others and '; '}{others}{why}"
         ),
         statistic="share of sinks that end, but not if other MLPs are patched instead",
-        controls=control_words(n_controls, n_sinks, TOO_FEW),
         left_out=left_out,
         n_claims=n_claims,
-        n_controls=n_controls,
+        **other_controls(part, "where", "forming"),
     )
-
-
-def _lives(cells: pd.DataFrame, where: str) -> float:
-    return float(lives(cells[cells["where"] == where]).mean())
 
 
 def _twins(texts: Sequence[TextPairs]) -> str:

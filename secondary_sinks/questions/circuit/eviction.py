@@ -11,7 +11,7 @@ from secondary_sinks.causal.controls import ever_sinks
 from secondary_sinks.errors import EditError
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.progress import Progress, shows_progress
-from secondary_sinks.questions.answer import Answer, sum_counts
+from secondary_sinks.questions.answer import Answer
 from secondary_sinks.questions.circuit.cuts import Cut, CutLosses, run_cuts
 from secondary_sinks.questions.circuit.drawings import eviction_figures
 from secondary_sinks.questions.circuit.eviction_verdicts import (
@@ -22,6 +22,7 @@ from secondary_sinks.questions.circuit.eviction_verdicts import (
 from secondary_sinks.questions.matched_pairs import (
     TextPairs,
     count_censored,
+    count_left_out,
     match_pairs,
     with_progress,
 )
@@ -94,7 +95,7 @@ def eviction(
             rows += _rows(text, caches, result, first, {*_secondary(text, sinks)})
             positions += _by_position(text, caches, result, first)
     losses = pd.DataFrame(rows, columns=list(COLUMNS))
-    left_out = sum_counts(*(text.left_out for text in texts), {TOO_SHORT: n_short})
+    left_out = count_left_out(texts) | {TOO_SHORT: n_short}
     return Answer(
         question="eviction",
         cells=losses,

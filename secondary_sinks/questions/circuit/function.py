@@ -10,7 +10,7 @@ from secondary_sinks.causal.outcome import readers
 from secondary_sinks.errors import EditError
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.progress import Progress, shows_progress
-from secondary_sinks.questions.answer import Answer, sum_counts
+from secondary_sinks.questions.answer import Answer
 from secondary_sinks.questions.circuit.cuts import TAKEN, Cut, run_cuts
 from secondary_sinks.questions.circuit.delivered import equal_keys, given_by_keys
 from secondary_sinks.questions.circuit.drawings import function_figures
@@ -19,6 +19,7 @@ from secondary_sinks.questions.circuit.function_verdicts import SINK_COLUMNS, fu
 from secondary_sinks.questions.matched_pairs import (
     TextPairs,
     count_censored,
+    count_left_out,
     match_pairs,
     with_progress,
 )
@@ -90,7 +91,7 @@ def function(
             rows += found.rows()
             distances += found.by_distance()
     table, cells = pd.DataFrame(rows, columns=list(SINK_COLUMNS)), edges_frame(edges)
-    left_out = sum_counts(*(text.left_out for text in texts))
+    left_out = count_left_out(texts)
     return Answer(
         question="function",
         cells=cells,

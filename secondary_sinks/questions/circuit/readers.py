@@ -10,7 +10,7 @@ import torch
 from secondary_sinks.errors import EditError
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.progress import Progress, shows_progress
-from secondary_sinks.questions.answer import Answer, sum_counts
+from secondary_sinks.questions.answer import Answer
 from secondary_sinks.questions.circuit.drawings import reader_figures
 from secondary_sinks.questions.circuit.edges import Edge, by_level, edges_frame, of_sink
 from secondary_sinks.questions.circuit.queries import by_query, joined, strongest_pairs
@@ -19,6 +19,7 @@ from secondary_sinks.questions.circuit.reading import MEASURES, TOKENS, ByBlock,
 from secondary_sinks.questions.matched_pairs import (
     MatchedPair,
     count_censored,
+    count_left_out,
     match_pairs,
     with_progress,
 )
@@ -99,7 +100,7 @@ def reader_heads(
             queries += by_query(case, found[case.sink.pos]) if case in kept else []
         sums.append(_sums([(case, found[case.sink.pos]) for case in text.cases]))
     table, cells = pd.DataFrame(rows, columns=list(SINK_COLUMNS)), edges_frame(edges)
-    left_out = sum_counts(*(text.left_out for text in texts))
+    left_out = count_left_out(texts)
     return Answer(
         question="reader_heads",
         cells=cells,

@@ -14,7 +14,7 @@ from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.progress import Progress, part_of, shows_progress
 from secondary_sinks.questions.answer import Answer
 from secondary_sinks.questions.circuit.coordinates import (
-    N_CLAIMS,
+    CLAIMS,
     NO_WRITER,
     Writers,
     coordinate_cells,
@@ -22,6 +22,7 @@ from secondary_sinks.questions.circuit.coordinates import (
 )
 from secondary_sinks.questions.circuit.edges import Edge, by_level, edges_frame, of_sink
 from secondary_sinks.questions.circuit.search import MOST
+from secondary_sinks.questions.few_units import SEEDS, sizes_of, smallest_sizes
 from secondary_sinks.questions.figures import in_long_form
 from secondary_sinks.questions.forming import Forming
 from secondary_sinks.questions.matched_pairs import match_pairs
@@ -36,7 +37,7 @@ from secondary_sinks.questions.question import (
 from secondary_sinks.questions.role_tests import asked_of, roles_cost
 from secondary_sinks.questions.roles import roles
 from secondary_sinks.questions.run_claims import OWN_CLAIMS
-from secondary_sinks.questions.sparsity import SEEDS, SPARSITY, sizes_of, smallest_sizes, sparsity
+from secondary_sinks.questions.sparsity import SPARSITY, sparsity
 from secondary_sinks.questions.writers import writers_of
 from secondary_sinks.types import SHARE_UNIT, Sink, SinkTable, Trace, as_traces, load_cells
 
@@ -190,7 +191,7 @@ def _sizes(coordinates: pd.DataFrame, neurons: pd.DataFrame) -> pd.DataFrame:
 
 def writer_claims(sinks: SinkTable) -> int:
     """Number of claims of `writer`: those of `roles`, and two on coordinates."""
-    return OWN_CLAIMS["roles"](sinks) + N_CLAIMS
+    return OWN_CLAIMS["roles"](sinks) + len(CLAIMS)
 
 
 def cells_of(sample: Sample) -> Cells:
