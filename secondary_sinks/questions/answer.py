@@ -186,6 +186,30 @@ def combine_outcomes(outcomes: Mapping[str, str]) -> tuple[str, str]:
     return "inconclusive", f"edits disagree: {words}"
 
 
+def judge_ways(
+    claim: str,
+    found: Mapping[str, Interval],
+    why: Callable[[str], str],
+    *,
+    most: Mapping[str, Interval] | None = None,
+    lowest: bool = False,
+    line: float = HALF,
+    **words: Any,
+) -> Verdict:
+    """Judge a claim by all ways to ablate together (`combine_outcomes`).
+
+    The verdict has the interval of the first way or, with `lowest`, of the one with the lowest
+    value. `why` gets the sentence on whether the ways agree. `most` as in `outcome_of`, by way.
+    """
+    outcome, agreement = combine_outcomes(
+        {way: outcome_of(one, line, (most or {}).get(way)) for way, one in found.items()}
+    )
+    intervals = list(found.values())
+    interval = min(intervals, key=lambda one: one.value) if lowest and intervals else None
+    interval = interval or next(iter(intervals), None)
+    return judge(claim, interval, lambda: why(agreement), line=line, outcome=outcome, **words)
+
+
 def format_exclusions(left_out: Mapping[str, int]) -> str:
     """How many sinks were left out and why, to append to a sentence; empty if none was left out.
 

@@ -100,7 +100,7 @@ def writer_damage(
     rows = [
         row
         for one in asked_of(texts, sinks)[0]
-        for row in _rows(model, one, writers.get((one.sink.text_id, one.sink.pos), []))
+        for row in _rows(model, one, writers.get(one.place, []))
     ]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 

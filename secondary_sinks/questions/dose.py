@@ -149,10 +149,9 @@ def norm_dose(
     it along its direction, or more than the smallest factor of its norm, is needed. Where other
     MLPs, turned or shortened, do the same, neither is supported.
 
-    `n_claims`: number of claims that intervals are corrected for (`n_claims_of`); by default those
-    of this answer. Table "threshold": the least norm that makes a sink, or draws half as much
-    attention (`threshold.thresholds`). Raises `EditError` for factors that do not ascend, or that
-    lack 1, a smaller or a larger one.
+    Intervals are corrected for `n_claims`, by default those of this answer. Table "threshold": the
+    least norm that makes a sink, or draws half as much attention (`dose.thresholds`). Raises
+    `EditError` for factors that do not ascend, or that lack 1, a smaller or a larger one.
     """
     n_claims = n_claims or N_CLAIMS
     ascends = sorted(set(factors)) == list(factors)
@@ -189,10 +188,9 @@ def norm_dose(
 
 def _written(texts: Sequence[TextPairs], formed_by: Mapping[Place, Forming]) -> dict[Place, float]:
     """Signed length that the MLP of the creation layer writes along the primary, by sink."""
-    sinks = [case.sink for text in texts for case in text.cases]
-    places = {(sink.text_id, sink.pos): sink.l_start for sink in sinks}
-    lengths = {place: formed_by[place].by_layer for place in places}
-    return {at: lengths[at][layer] if lengths[at] else math.nan for at, layer in places.items()}
+    starts = {case.place: case.sink.l_start for text in texts for case in text.cases}
+    lengths = {place: formed_by[place].by_layer for place in starts}
+    return {at: lengths[at][layer] if lengths[at] else math.nan for at, layer in starts.items()}
 
 
 def _trials(text: TextPairs, factors: Sequence[float], seeds: int) -> Iterator[Trial]:

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from secondary_sinks.questions.trials import lives, paired_rates
+from secondary_sinks.questions.trials import lives, paired_rates, rate_difference
+from secondary_sinks.statistics import Interval
 from secondary_sinks.types import Sink
 
 Unit = TypeVar("Unit", int, tuple[int, int])
@@ -54,12 +55,18 @@ def _both(
     yield words | {"test": "only"}, sorted(set(ranked).difference(chosen))
 
 
-def judged_cells(cells: pd.DataFrame, test: str) -> pd.DataFrame:
+def judged(cells: pd.DataFrame, test: str) -> pd.DataFrame:
     """The cells of a test that its verdict is about: those of few units."""
     return cells[(cells["test"] == test) & cells["few"].astype(bool)]
 
 
-def few_words(part: pd.DataFrame, test: str, noun: str, which: str) -> str:
+def share_of(part: pd.DataFrame, test: str, noun: str, n_claims: int) -> Interval:
+    """Share of sinks that end, or stay, with few units edited, but not with random ones."""
+    alive = STAYS[test]
+    return rate_difference(part, noun, "top", "random", alive=alive, n_claims=n_claims)
+
+
+def in_words(part: pd.DataFrame, test: str, noun: str, which: str) -> str:
     """How many sinks end, or stay, with few units edited: the top ones, `which`, or random ones."""
     top, other = paired_rates(part, noun, "top", "random", alive=STAYS[test]).mean()
     also = " do, or draw half of their attention" * STAYS[test]
@@ -69,7 +76,7 @@ def few_words(part: pd.DataFrame, test: str, noun: str, which: str) -> str:
     )
 
 
-def few_statistic(test: str, noun: str) -> str:
+def statistic_of(test: str, noun: str) -> str:
     """The statistic of a verdict on few units."""
     return f"share of sinks that {VERBS[test]}, but not with random {noun} instead"
 

@@ -1,10 +1,9 @@
 """Harm: does the loss rise when all removable sinks of a text but the primary are removed?"""
 
-import functools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import pandas as pd
@@ -15,7 +14,7 @@ from secondary_sinks.causal.outcome import still_drawing
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.questions import figures
-from secondary_sinks.questions.answer import Answer, combine_outcomes, judge
+from secondary_sinks.questions.answer import Answer, judge_ways
 from secondary_sinks.questions.forming import Forming, by_place, cell_at, formed_only
 from secondary_sinks.questions.held_out import held_out
 from secondary_sinks.questions.lost_by_layer import by_way
@@ -30,7 +29,7 @@ from secondary_sinks.questions.matched_pairs import (
 )
 from secondary_sinks.questions.necessity import WAYS, is_there
 from secondary_sinks.questions.question import Cells, Question, Sample
-from secondary_sinks.statistics import Interval, median_over_texts, outcome_of
+from secondary_sinks.statistics import Interval, median_over_texts
 from secondary_sinks.types import Cell, SinkTable, Trace, Verdict
 from secondary_sinks.types.edits import positions_of
 
@@ -80,7 +79,7 @@ def harm(
     hundredth by every way to ablate. Contradicted if it lies below, even if the loss of every text
     in which a sink stayed would have risen without that sink; so in most texts none may stay.
     `effects` say whether it differs from 0, and which share of the sinks `ended`, mean over texts.
-    `n_claims`: number of claims that the interval is corrected for; by default this answer's.
+    Intervals are corrected for `n_claims`, by default those of this answer.
     """
     n_claims = n_claims or N_CLAIMS
     texts = match_pairs(traces, sinks)
@@ -141,7 +140,7 @@ def removable(
 ) -> dict[int, tuple[int, ...]]:
     """The sinks at which an edit is possible, each with one ordinary token per draw."""
 
-    @functools.cache
+    @cache
     def able(pos: int) -> bool:
         return is_there(edit, text.trace, pos)
 
@@ -232,13 +231,8 @@ def _row(way: str, cells: pd.DataFrame, n_claims: int) -> dict[str, Any]:
 
 def _verdict(cells: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) -> Verdict:
     ways = by_way(cells)
-    found = {way: _beyond(part, n_claims) for way, part in ways.items()}
-    most = {way: _at_most(part, n_claims) for way, part in ways.items()}
-    outcome, agreement = combine_outcomes(
-        {way: outcome_of(one, LINE, most[way]) for way, one in found.items()}
-    )
 
-    def why() -> str:
+    def why(agreement: str) -> str:
         row = _row("", next(iter(ways.values())), n_claims)
         return (
             f"the loss of {row['loss_clean']:.3f} nats rises by {row['sinks']:.2%} without the "
@@ -246,17 +240,17 @@ def _verdict(cells: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) ->
             f"tokens{_not_removed(ways)}; {agreement}"
         )
 
-    return judge(
+    return judge_ways(
         CLAIM,
-        next(iter(found.values()), None),
+        {way: _beyond(part, n_claims) for way, part in ways.items()},
         why,
+        most={way: _at_most(part, n_claims) for way, part in ways.items()},
         statistic="rise of the loss as a share of the clean loss, without the removable sinks "
         "minus without ordinary tokens, median over texts",
         controls="the same number of ordinary tokens of similar position and norm",
         left_out=left_out,
         n_claims=n_claims,
         line=LINE,
-        outcome=outcome,
     )
 
 

@@ -14,7 +14,7 @@ from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.numbers import whole_number
 from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.questions import figures
-from secondary_sinks.questions.answer import Answer, combine_outcomes, judge
+from secondary_sinks.questions.answer import Answer, judge_ways
 from secondary_sinks.questions.forming import (
     Forming,
     by_place,
@@ -42,7 +42,6 @@ from secondary_sinks.questions.matched_pairs import (
 from secondary_sinks.questions.question import Cells, Question, Sample
 from secondary_sinks.questions.run_claims import layers_of
 from secondary_sinks.questions.trials import Trial, frame_of, lives, run_trials
-from secondary_sinks.statistics import outcome_of
 from secondary_sinks.types import Edit, LayerEffect, SinkTable, Trace, Verdict
 from secondary_sinks.types.frames import tidy
 
@@ -80,11 +79,11 @@ def necessity(
     Table "formed": at each sink, the MLPs that form sinks of its creation layer in earlier texts
     (`held_out`), ablated by `edits`; and as many other MLPs that could have ended it, if possible.
 
-    Verdicts: one for each layer that sinks need, or one that no layer is needed
-    (`layer_verdicts`); and whether sinks need the MLPs that formed earlier ones, judged by the
-    edits other than zero if there are any. Who writes a sink is another question (`roles`): a sink
-    that a head writes needs the MLPs that the head acts on. `n_claims`: number of claims that
-    intervals are corrected for (`n_claims_of`); by default those of this answer.
+    Verdicts: one for each layer that sinks need, or one that no layer is needed (`layer_verdicts`);
+    and whether sinks need the MLPs that formed earlier ones, judged by the edits other than zero if
+    there are any. Who writes a sink is another question (`roles`): a sink that a head writes needs
+    the MLPs that the head acts on. Intervals are corrected for `n_claims`, by default those of this
+    answer.
     """
     texts = match_pairs(traces, sinks)
     formed_by = by_place(model, texts, sinks, forming)
@@ -179,9 +178,8 @@ def _formed_verdict(cells: pd.DataFrame, left_out: dict[str, int], n_claims: int
         way: ended_beyond_others(part, "where", "forming", n_claims=n_claims)
         for way, part in ways.items()
     }
-    outcome, agreement = combine_outcomes({way: outcome_of(one) for way, one in found.items()})
 
-    def why() -> str:
+    def why(agreement: str) -> str:
         ended = 1 - lives(cells[cells["where"] == "forming"]).mean()
         others = other_words(cells, "where", "forming")
         return (
@@ -189,14 +187,14 @@ def _formed_verdict(cells: pd.DataFrame, left_out: dict[str, int], n_claims: int
             f"the sinks end{others and ', '}{others}; {agreement}"
         )
 
-    return judge(
+    return judge_ways(
         CLAIM,
-        min(found.values(), key=lambda one: one.value, default=None),
+        found,
         why,
+        lowest=True,
         statistic="share of sinks that end, but not if other MLPs are ablated instead",
         left_out=left_out,
         n_claims=n_claims,
-        outcome=outcome,
         **other_controls(cells, "where", "forming"),
     )
 

@@ -196,36 +196,41 @@ def _verdict(
     left_out: Mapping[str, int],
     n_claims: int,
 ) -> Verdict:
-    words: dict[str, Any] = {
-        "statistic": "rise of the attention that later queries pay to the primary, from the "
-        "creation layer on, when a text's first secondary sink is removed, minus that for its "
-        "control; median over texts",
-        "unit": "attention",
-        "controls": "same edit at token twins, or at ordinary tokens nearby"
-        + format_exclusions(left_out),
-        "line": 0.0,
-        "n_claims": n_claims,
-    }
-    if not found:
-        why = "no removable sink has an active primary both before and after its creation layer"
-        return verdict_of(CLAIM, "inconclusive", why, None, **words)
-    interval = next(iter(found.values()))
-    first = next(iter(ways.values())).median()
+    outcome, interval = "inconclusive", next(iter(found.values()), None)
     least = min_texts(n_claims)
-    if interval.n_texts < least:
+    if interval is None:
+        why = "no removable sink has an active primary both before and after its creation layer"
+    elif interval.n_texts < least:
         texts = count(interval.n_texts, "text")
         why = f"only {texts} with a removable sink; at least {least} are needed"
-        return verdict_of(CLAIM, "inconclusive", why, interval, **words)
-    outcome, agreement = combine_outcomes(
-        {way: _outcome(one, alone[way]) for way, one in found.items()}
+    else:
+        outcome, agreement = combine_outcomes(
+            {way: _outcome(one, alone[way]) for way, one in found.items()}
+        )
+        why = f"{_in_words(next(iter(ways.values())).median())}; {agreement}"
+    return verdict_of(
+        CLAIM,
+        outcome,
+        why,
+        interval,
+        statistic="rise of the attention that later queries pay to the primary, from the creation "
+        "layer on, when a text's first secondary sink is removed, minus that for its control; "
+        "median over texts",
+        unit="attention",
+        controls="same edit at token twins, or at ordinary tokens nearby"
+        + format_exclusions(left_out),
+        line=0.0,
+        n_claims=n_claims,
     )
-    why = (
+
+
+def _in_words(medians: "pd.Series[float]") -> str:
+    return (
         f"with the first secondary sink removed, later queries pay the primary "
-        f"{first['alone']:+.3f} of their attention more (with its control removed, "
-        f"{first['controls']:+.3f}), the gain by the softmax included; in the clean run this had "
-        f"changed by {first['change']:+.3f} at the creation layer (medians over texts); {agreement}"
+        f"{medians['alone']:+.3f} of their attention more (with its control removed, "
+        f"{medians['controls']:+.3f}), the gain by the softmax included; in the clean run this had "
+        f"changed by {medians['change']:+.3f} at the creation layer (medians over texts)"
     )
-    return verdict_of(CLAIM, outcome, why, interval, **words)
 
 
 def _outcome(beyond: Interval, alone: Interval) -> str:

@@ -9,21 +9,8 @@ import pandas as pd
 from secondary_sinks.attribution import formation
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.progress import Progress, shows_progress
-from secondary_sinks.questions import figures
-from secondary_sinks.questions.answer import Answer, combine_outcomes, judge
-from secondary_sinks.questions.few_units import (
-    FEW,
-    SEEDS,
-    STAYS,
-    VERBS,
-    edited_units,
-    few_statistic,
-    few_words,
-    judged_cells,
-    least_of,
-    sizes_of,
-    smallest_sizes,
-)
+from secondary_sinks.questions import few_units, figures
+from secondary_sinks.questions.answer import Answer, judge_ways
 from secondary_sinks.questions.forming import Forming, by_place
 from secondary_sinks.questions.held_out import held_out
 from secondary_sinks.questions.lost_by_layer import by_way
@@ -42,11 +29,9 @@ from secondary_sinks.questions.trials import (
     Trial,
     frame_of,
     lives,
-    rate_difference,
     run_trials,
     summary,
 )
-from secondary_sinks.statistics import outcome_of
 from secondary_sinks.types import Cell, Edit, Sink, SinkTable, Trace, Verdict
 
 N_CLAIMS = 2
@@ -68,8 +53,8 @@ def sparsity(
     traces: Trace | Iterable[Trace],
     sinks: SinkTable,
     *,
-    few: float = FEW,
-    seeds: int = SEEDS,
+    few: float = few_units.FEW,
+    seeds: int = few_units.SEEDS,
     forming: Iterable[Forming] | None = None,
     progress: Progress | None = None,
     n_claims: int | None = None,
@@ -87,10 +72,10 @@ def sparsity(
     Verdicts at that k, compared with one half, by both edits: share of sinks that end without the
     top neurons (no sink any more, nor half of its attention), but not without random ones; share
     that stay sinks with the top neurons only, and end with random ones only. A verdict on which the
-    two edits disagree is inconclusive. `n_claims`: number of claims that intervals are corrected
-    for (`n_claims_of`); by default those of this answer. Table "smallest": the smallest k by sink.
-    Sinks that no MLP forms are included: they count as failures. Sinks whose MLP has no neurons of
-    its own (mixtures of experts) are left out and counted.
+    two edits disagree is inconclusive. Intervals are corrected for `n_claims`, by default those of
+    this answer. Table "smallest": the smallest k by sink. Sinks that no MLP forms are included:
+    they count as failures. Sinks whose MLP has no neurons of its own (mixtures of experts) are left
+    out and counted.
     """
     n_claims = n_claims or N_CLAIMS
     texts = match_pairs(traces, sinks)
@@ -148,12 +133,12 @@ def _trials(
     case: MatchedPair, trace: Trace, ordered: Sequence[Neuron], few: float, seeds: int
 ) -> Iterator[Trial]:
     n, sink = len(ordered), case.sink
-    least = least_of(n, few)
-    for k in sizes_of(n, few):
+    least = few_units.least_of(n, few)
+    for k in few_units.sizes_of(n, few):
         for edit in WAYS if k == least else WAYS[:1]:
             words = {"edit": edit, "k": k, "n_neurons": n, "few": k == least, "seed": None}
             if is_there(edit, trace, sink.pos):
-                for more, neurons in edited_units(sink, ordered, k, "neurons", seeds):
+                for more, neurons in few_units.edited_units(sink, ordered, k, "neurons", seeds):
                     yield _ablating(sink, sink.pos, neurons, words | more)
             if is_there(edit, trace, case.control):
                 at_control = {"test": "without", "neurons": "control"}
@@ -172,30 +157,28 @@ def _ablating(sink: Sink, pos: int, neurons: Iterable[Neuron], words: dict[str, 
 
 
 def _verdict(cells: pd.DataFrame, test: str, left_out: Mapping[str, int], n_claims: int) -> Verdict:
-    part = judged_cells(cells, test)
+    part = few_units.judged(cells, test)
     found = {
-        way: rate_difference(one, "neurons", "top", "random", alive=STAYS[test], n_claims=n_claims)
-        for way, one in by_way(part).items()
+        way: few_units.share_of(one, test, "neurons", n_claims) for way, one in by_way(part).items()
     }
-    outcome, agreement = combine_outcomes({way: outcome_of(one) for way, one in found.items()})
 
-    def why() -> str:
+    def why(agreement: str) -> str:
         which = (
             f"{_span(part['k'])} of {_span(part['n_neurons'])} neurons that write most along the "
             "primary's direction"
         )
-        words = few_words(part, test, "neurons", which)
+        words = few_units.in_words(part, test, "neurons", which)
         return f"{words}; {agreement}; zeroed, {_half(cells, test)}"
 
-    return judge(
+    return judge_ways(
         CLAIMS[test],
-        min(found.values(), key=lambda one: one.value, default=None),
+        found,
         why,
-        statistic=few_statistic(test, "neurons"),
+        lowest=True,
+        statistic=few_units.statistic_of(test, "neurons"),
         controls="the same number of random neurons of the same MLPs",
         left_out=left_out,
         n_claims=n_claims,
-        outcome=outcome,
     )
 
 
@@ -212,13 +195,13 @@ def _half(cells: pd.DataFrame, test: str) -> str:
     stay = stays.groupby(top["k"]).mean()
     most = stay.index[stay > 0.5] if test == "only" else stay.index[stay < 0.5]
     smallest = f"from k = {most[0]} on" if len(most) else "at no k that was tried"
-    return f"most sinks {VERBS[test]} {smallest}"
+    return f"most sinks {few_units.VERBS[test]} {smallest}"
 
 
 def _smallest(cells: pd.DataFrame) -> pd.DataFrame:
     """`smallest_sizes` by zeroing, and the number of neurons of the sink's MLPs."""
     top = cells[(cells["neurons"] == "top") & (cells["edit"] == "zero")]
-    found = smallest_sizes(top).sort_values(["text_id", "pos"], ignore_index=True)
+    found = few_units.smallest_sizes(top).sort_values(["text_id", "pos"], ignore_index=True)
     n_neurons = top.groupby(["text_id", "sink_pos"])["n_neurons"].first()
     found.insert(2, "n_neurons", n_neurons.tolist())
     return found
@@ -229,7 +212,7 @@ def cells_of(sample: Sample) -> Cells:
 
     Every size is zeroed; that of the verdicts is replaced by twins too, where there are some.
     """
-    sizes, at_sink, with_twins = len(sizes_of(sample.d_mlp)), 2 + 2 * SEEDS, 0
+    sizes, at_sink, with_twins = len(few_units.sizes_of(sample.d_mlp)), 2 + 2 * few_units.SEEDS, 0
     for text in sample.texts:
         for case in text.cases:
             with_twins += at_sink * is_there("mean:twins", text.trace, case.sink.pos)

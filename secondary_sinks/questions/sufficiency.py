@@ -71,11 +71,10 @@ def sufficiency(
 
     Verdicts: on the share of tokens that become sinks and do not with ordinary donors, and on the
     share of sinks that end (no sink any more, nor half of its attention) and do not with other
-    MLPs; with fewer others, nothing is supported (`held_out.ended_beyond_others`).
-    Supported if the interval lies above one half, contradicted if it lies below and so does the
-    share without regard to the controls. Sinks without forming MLPs are included; they count as
-    failures. `n_claims`: number of claims that intervals are corrected for (`n_claims_of`); by
-    default those of this answer.
+    MLPs; with fewer others, nothing is supported (`held_out.ended_beyond_others`). Supported if the
+    interval lies above one half, contradicted if it lies below and so does the share without regard
+    to the controls. Sinks without forming MLPs are included; they count as failures. Intervals are
+    corrected for `n_claims`, by default those of this answer.
     """
     n_claims = n_claims or N_CLAIMS
     texts = match_pairs(traces, sinks)

@@ -50,6 +50,11 @@ def levels_in(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     return [(name, part) for name, part in parts if len(part)]
 
 
+def judged_levels(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """`levels_in`, or all of a table without any: a verdict says that there are no sinks, too."""
+    return levels_in(table) or [("secondary sinks", table)]
+
+
 def shares_of_roles(table: pd.DataFrame) -> pd.DataFrame:
     """Share of sinks for which an MLP has each role, by level and layer."""
     rows = [
@@ -79,10 +84,9 @@ def writer_verdicts(table: pd.DataFrame, n_claims: int | None = None) -> tuple[V
     for `n_claims`, by default those of this table; each level counts two, since its writer is named
     by the same sinks.
     """
-    levels = levels_in(table)
-    n_claims = n_claims or NAMING * max(len(levels), 1)
-    found = [verdict for name, part in levels for verdict in _of_level(name, part, n_claims)]
-    return tuple(found) or (_verdict("secondary sinks", table, (), None, n_claims),)
+    levels = judged_levels(table)
+    n_claims = n_claims or NAMING * len(levels)
+    return tuple(verdict for name, part in levels for verdict in _of_level(name, part, n_claims))
 
 
 def writers_of(known: pd.DataFrame) -> list[Group]:

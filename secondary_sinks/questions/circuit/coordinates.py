@@ -17,21 +17,14 @@ from torch import Tensor
 from secondary_sinks.display import count
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.observation.activations import activations
+from secondary_sinks.questions import few_units
 from secondary_sinks.questions.answer import judge
-from secondary_sinks.questions.few_units import (
-    STAYS,
-    edited_units,
-    few_statistic,
-    few_words,
-    judged_cells,
-    least_of,
-    sizes_of,
-)
+from secondary_sinks.questions.matched_pairs import Place
 from secondary_sinks.questions.role_tests import Asked, patched, run_rows
-from secondary_sinks.questions.trials import Trial, frame_of, rate_difference
+from secondary_sinks.questions.trials import Trial, frame_of
 from secondary_sinks.types import SinkTable, Verdict
 
-Writers = Mapping[tuple[str, int], tuple[int, ...]]
+Writers = Mapping[Place, tuple[int, ...]]
 """Layers of the MLPs that write each sink, by text and position."""
 WORDS = ("test", "coordinates", "k", "few", "seed")
 NEEDED = "a sink ends without the few coordinates in which its writer writes something else"
@@ -92,9 +85,9 @@ def _ranked(one: Asked, layers: Sequence[int], vectors: Vectors) -> list[int]:
 
 def _trials(one: Asked, layers: tuple[int, ...], ranked: Sequence[int]) -> Iterator[Trial]:
     pos = one.sink.pos
-    for k in sizes_of(len(ranked)):
-        words = {"k": k, "few": k == least_of(len(ranked))}
-        for more, units in edited_units(one.sink, ranked, k, "coordinates"):
+    for k in few_units.sizes_of(len(ranked)):
+        words = {"k": k, "few": k == few_units.least_of(len(ranked))}
+        for more, units in few_units.edited_units(one.sink, ranked, k, "coordinates"):
             edit = patched(pos, layers, one.twins, one.home, one.trace, "mlp_out", tuple(units))
             yield Trial(sink=one.sink, pos=pos, cell=(edit,), words=words | more)
 
@@ -107,19 +100,18 @@ def coordinate_verdicts(
 
 
 def _verdict(cells: pd.DataFrame, test: str, left_out: Mapping[str, int], n_claims: int) -> Verdict:
-    part = judged_cells(cells, test)
+    part = few_units.judged(cells, test)
 
     def why() -> str:
         few = count(int(part["k"].iloc[0]), "coordinate")
         which = f"{few} in which the writer's output differs most from that at twins"
-        return few_words(part, test, "coordinates", which)
+        return few_units.in_words(part, test, "coordinates", which)
 
-    alive = STAYS[test]
     return judge(
         CLAIMS[test],
-        rate_difference(part, "coordinates", "top", "random", alive=alive, n_claims=n_claims),
+        few_units.share_of(part, test, "coordinates", n_claims),
         why,
-        statistic=few_statistic(test, "coordinates"),
+        statistic=few_units.statistic_of(test, "coordinates"),
         controls="the same number of random coordinates",
         left_out=left_out,
         n_claims=n_claims,

@@ -75,9 +75,8 @@ def eviction(
     Verdicts, about medians over texts against a line of one hundredth: dropping the secondary sinks
     costs more than dropping random keys; so it does with the primary dropped too, which they may
     stand in for; and keeping them is better than keeping heavy hitters, where these are other keys
-    (elsewhere both caches are the same). `n_claims`: number of claims that intervals are corrected
-    for (`n_claims_of`); by default those of this answer.
-    Raises `EditError` for a window or a number of draws below 1.
+    (elsewhere both caches are the same). Intervals are corrected for `n_claims`, by default those
+    of this answer. Raises `EditError` for a window or a number of draws below 1.
     """
     for name, value in (("window", window), ("draws", draws)):
         if value < 1:

@@ -74,9 +74,8 @@ def function(
     "sinks", one row per sink. Verdict per level: its sinks are no-ops, that is they deliver less
     than ordinary keys of equal attention, and tell later predictions less: what a value tells is
     the smaller of `kl_without_value` and `kl_with_mean_value`, so that a part that all values share
-    tells nothing. A broadcast is the opposite of both. `n_claims`: number of claims that intervals
-    are corrected for (`n_claims_of`); by default those of this answer.
-    Raises `EditError` for `draws` below 1.
+    tells nothing. A broadcast is the opposite of both. Intervals are corrected for `n_claims`, by
+    default those of this answer. Raises `EditError` for `draws` below 1.
     """
     if draws < 1:
         raise EditError(f"draws is {draws}", "expected at least 1 draw of ordinary keys")

@@ -13,9 +13,17 @@ from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.questions.answer import Answer
 from secondary_sinks.questions.circuit.drawings import reader_figures
 from secondary_sinks.questions.circuit.edges import Edge, by_level, edges_frame, of_sink
-from secondary_sinks.questions.circuit.queries import by_query, joined, strongest_pairs
 from secondary_sinks.questions.circuit.read_verdicts import SINK_COLUMNS, TESTS, reader_verdicts
-from secondary_sinks.questions.circuit.reading import MEASURES, TOKENS, ByBlock, Read, measure_text
+from secondary_sinks.questions.circuit.reading import (
+    MEASURES,
+    TOKENS,
+    ByBlock,
+    Read,
+    by_query,
+    joined_queries,
+    measure_text,
+    strongest_pairs,
+)
 from secondary_sinks.questions.matched_pairs import (
     MatchedPair,
     count_censored,
@@ -74,12 +82,10 @@ def reader_heads(
     Tables: "heads", means over all sinks by level, block and head, where `reads` are shares of
     sinks; "sinks", one row per sink; "queries", for the 12 sinks with most attention, what each of
     the next 1,000 queries pays the sink in each block that reads it: mean over heads, and by the
-    head that reads it most. Verdicts per level
-    (`reader_verdicts`): most attention to its sinks comes from heads that also read the primary,
-    and more of it than from as many random heads; and heads that attend more to the primary attend
-    more to the sinks. `n_claims`: number of claims that intervals are corrected for
-    (`n_claims_of`); by default those of this answer. Raises `EditError` for
-    a `top` below 1.
+    head that reads it most. Verdicts per level (`reader_verdicts`): most attention to its sinks
+    comes from heads that also read the primary, and more of it than from as many random heads; and
+    heads that attend more to the primary attend more to the sinks. Intervals are corrected for
+    `n_claims`, by default those of this answer. Raises `EditError` for a `top` below 1.
     """
     if top < 1:
         raise EditError(f"top is {top}", "expected at least 1 head per sink")
@@ -106,7 +112,7 @@ def reader_heads(
         cells=cells,
         effects=by_level(cells),
         verdicts=reader_verdicts(table, left_out, n_claims or reader_claims(sinks)),
-        tables={"heads": _heads(sums), "sinks": table, "queries": joined(queries)},
+        tables={"heads": _heads(sums), "sinks": table, "queries": joined_queries(queries)},
         left_out=left_out,
         n_censored=count_censored(texts),
     )

@@ -12,6 +12,7 @@ import pandas as pd
 
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.progress import Progress, part_of, shows_progress
+from secondary_sinks.questions import figures
 from secondary_sinks.questions.answer import Answer
 from secondary_sinks.questions.circuit.coordinates import (
     CLAIMS,
@@ -23,16 +24,14 @@ from secondary_sinks.questions.circuit.coordinates import (
 from secondary_sinks.questions.circuit.edges import Edge, by_level, edges_frame, of_sink
 from secondary_sinks.questions.circuit.search import MOST
 from secondary_sinks.questions.few_units import SEEDS, sizes_of, smallest_sizes
-from secondary_sinks.questions.figures import in_long_form
 from secondary_sinks.questions.forming import Forming
-from secondary_sinks.questions.matched_pairs import match_pairs
+from secondary_sinks.questions.matched_pairs import Place, match_pairs
 from secondary_sinks.questions.question import (
     Cells,
     Drawing,
     Question,
     Sample,
     Shown,
-    one_drawing,
 )
 from secondary_sinks.questions.role_tests import asked_of, roles_cost
 from secondary_sinks.questions.roles import roles
@@ -115,22 +114,22 @@ def _writers(cells: pd.DataFrame) -> Writers:
 
 def _as_forming(texts: list[Trace], sinks: SinkTable, written: Writers) -> list[Forming]:
     """The writers of each sink with a control, as the MLPs whose neurons are tested."""
-    cases = [case.sink for text in match_pairs(texts, sinks) for case in text.cases]
+    cases = [case for text in match_pairs(texts, sinks) for case in text.cases]
     return [
         Forming(
-            text_id=sink.text_id,
-            pos=sink.pos,
-            layers=written.get((sink.text_id, sink.pos)) or (sink.l_start,),
-            how="one" if written.get((sink.text_id, sink.pos)) else "none",
+            text_id=case.sink.text_id,
+            pos=case.sink.pos,
+            layers=written.get(case.place) or (case.sink.l_start,),
+            how="one" if written.get(case.place) else "none",
             mass_lost=nan,
             alignment_lost=nan,
             written=nan,
         )
-        for sink in cases
+        for case in cases
     ]
 
 
-Places = Mapping[tuple[str, int], Sink]
+Places = Mapping[Place, Sink]
 
 
 def _of_roles(cells: pd.DataFrame, by_place: Places) -> Iterator[Edge]:
@@ -205,27 +204,18 @@ def cells_of(sample: Sample) -> Cells:
     return Cells(replayed=replayed + n_with_twins * sets)
 
 
-def by_size(answer: Answer, shown: Shown) -> list[Drawing]:
+def coordinate_figures(answer: Answer, shown: Shown) -> list[Drawing]:
     """Share of sinks that live, by the number of coordinates that are a twin's, or its own."""
     cells = answer.tables["coordinates"]
     keys = ["test", "coordinates", "k"]
     alive = cells.astype({"is_sink": float}).groupby(keys, sort=False)["is_sink"].mean()
     frame = alive.reset_index()
-    lines = in_long_form(frame, "", "coordinates", "k", ("is_sink",))
-    titles = {
-        "without": ("share of sinks that<br>stay, k replaced", "linear"),
-        "only": ("share of sinks that<br>stay, only k kept", "linear"),
-    }
-    words = {"x_title": "number of coordinates k", "x_scale": "log"}
-    options = {"panels": titles, **words, "height": 180}
     caption = (
         "Coordinates of the writer's output, sorted by how much they differ from their mean at "
         "token twins. Above: the first k are replaced by that mean. Below: all but the first k. "
         "Compared with as many random coordinates. Shares of all sinks with a writer."
     )
-    title = "Number of coordinates"
-    drawn = lines.assign(panel=frame["test"].tolist())
-    return one_drawing("lines", "coordinates", title, caption, drawn, frame, options=options)
+    return figures.by_size(frame, "coordinates", "is_sink", "replaced", caption, frame)
 
 
 WRITER = Question(
@@ -235,7 +225,7 @@ WRITER = Question(
     ask=writer,
     n_claims=writer_claims,
     cost=cells_of,
-    figures=by_size,
+    figures=coordinate_figures,
     further_tables=("roles", "coordinates", "smallest"),
     circuit=True,
     needs_forming=False,
