@@ -24,7 +24,7 @@ from secondary_sinks.questions.matched_pairs import (
     match_pairs,
     with_progress,
 )
-from secondary_sinks.questions.question import Cells, Question, Sample
+from secondary_sinks.questions.question import CellCounts, Question, Sample
 from secondary_sinks.questions.trials import Trial, frame_of, run_trials, summary
 from secondary_sinks.statistics import mean_over_texts
 from secondary_sinks.types import Edit, SinkTable, Trace
@@ -234,11 +234,11 @@ def _trial(
     return Trial(sink=case.sink, pos=pos, cell=tuple(cell), words=words)
 
 
-def cells_of(sample: Sample) -> Cells:
+def cells_of(sample: Sample) -> CellCounts:
     """Cost: the factors at each sink and its control, and the turned and least outputs."""
     able = sum(has_other(case.sink) for text in sample.texts for case in text.cases)
     at_each = 2 * len(FACTORS) + 2 + 3 * SEEDS
-    return Cells(replayed=sample.n_sinks * at_each + able * (1 + 2 * SEEDS))
+    return CellCounts(replayed=sample.n_sinks * at_each + able * (1 + 2 * SEEDS))
 
 
 NORM_DOSE = Question(

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from secondary_sinks.questions.trials import lives, paired_rates, rate_difference
+from secondary_sinks.questions.trials import paired_rates, rate_difference, survives
 from secondary_sinks.statistics import Interval
 from secondary_sinks.types import Sink
 
@@ -86,7 +86,7 @@ def smallest_sizes(top: pd.DataFrame) -> pd.DataFrame:
 
     NaN where no k that was tried does.
     """
-    needed = top["k"].where((top["test"] == "without") & (lives(top) == 0))
+    needed = top["k"].where((top["test"] == "without") & (survives(top) == 0))
     enough = top["k"].where((top["test"] == "only") & top["is_sink"].astype(bool))
     by_sink = top.assign(needed=needed, enough=enough).groupby(["text_id", "sink_pos"], sort=False)
     found = by_sink[["needed", "enough"]].min().astype(float)

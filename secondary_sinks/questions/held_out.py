@@ -16,7 +16,7 @@ import pandas as pd
 
 from secondary_sinks.questions.forming import Forming
 from secondary_sinks.questions.matched_pairs import Place, TextPairs
-from secondary_sinks.questions.trials import lives, rate_difference
+from secondary_sinks.questions.trials import rate_difference, survives
 from secondary_sinks.statistics import Interval, chosen_before
 from secondary_sinks.types import Sink
 
@@ -90,7 +90,7 @@ def ended_beyond_others(
     own: str,
     *,
     n_claims: int,
-    of: str = "lives",
+    of: str = "survives",
     needs_one: bool = False,
 ) -> Interval:
     """Share of sinks that end under condition `own` and not with as many other MLPs ("other").
@@ -111,7 +111,7 @@ def other_words(cells: pd.DataFrame, column: str, own: str) -> str:
     possible at none.
     """
     n_controls, n_sinks = (with_control(cells, column, one) for one in ("other", own))
-    ended = 1 - lives(cells[cells[column] == "other"]).mean()
+    ended = 1 - survives(cells[cells[column] == "other"]).mean()
     where = "" if n_controls == n_sinks else f" of the {n_controls} sinks that have as many others"
     return f"with other MLPs instead, {ended:.0%}{where}" if n_controls else ""
 

@@ -39,9 +39,9 @@ from secondary_sinks.questions.matched_pairs import (
     match_pairs,
     with_progress,
 )
-from secondary_sinks.questions.question import Cells, Question, Sample
+from secondary_sinks.questions.question import CellCounts, Question, Sample
 from secondary_sinks.questions.run_claims import layers_of
-from secondary_sinks.questions.trials import Trial, frame_of, lives, run_trials
+from secondary_sinks.questions.trials import Trial, frame_of, run_trials, survives
 from secondary_sinks.types import Edit, LayerEffect, SinkTable, Trace, Verdict
 from secondary_sinks.types.frames import tidy
 
@@ -180,7 +180,7 @@ def _formed_verdict(cells: pd.DataFrame, left_out: dict[str, int], n_claims: int
     }
 
     def why(agreement: str) -> str:
-        ended = 1 - lives(cells[cells["where"] == "forming"]).mean()
+        ended = 1 - survives(cells[cells["where"] == "forming"]).mean()
         others = other_words(cells, "where", "forming")
         return (
             f"with the MLPs ablated that form sinks of earlier texts, {ended:.0%} of "
@@ -207,13 +207,13 @@ def n_claims_about(sinks: SinkTable) -> int:
     return layers_of(sinks) + 1
 
 
-def cells_of(sample: Sample) -> Cells:
+def cells_of(sample: Sample) -> CellCounts:
     """Cost: every layer at each sink and its controls, then one or two groups of MLPs per sink.
 
     Each by all edits that are possible there. Exact for sinks formed by the MLP of their creation
     layer alone; for sinks with several forming MLPs there may be fewer controls.
     """
-    return Cells(replayed=sum(_n_cells(text, sample.sinks) for text in sample.texts))
+    return CellCounts(replayed=sum(_n_cells(text, sample.sinks) for text in sample.texts))
 
 
 def _n_cells(text: TextPairs, sinks: SinkTable) -> int:

@@ -29,7 +29,7 @@ from secondary_sinks.questions.matched_pairs import (
     with_progress,
 )
 from secondary_sinks.questions.necessity import WAYS, is_there
-from secondary_sinks.questions.question import Cells, Question, Sample
+from secondary_sinks.questions.question import CellCounts, Question, Sample
 from secondary_sinks.statistics import Interval, median_over_texts
 from secondary_sinks.types import SinkTable, Trace, Verdict
 from secondary_sinks.types.lists import join_words
@@ -261,7 +261,7 @@ def _percent(share: float) -> str:
     return f"{round(share, 3) + 0.0:.1%}"  # avoid "-0.0 %"
 
 
-def cells_of(sample: Sample) -> Cells:
+def cells_of(sample: Sample) -> CellCounts:
     """Cost: each way to ablate at every sink and at its control."""
     possible = [
         sum(
@@ -271,7 +271,7 @@ def cells_of(sample: Sample) -> Cells:
         )
         for text in sample.texts
     ]
-    return Cells(recomputed=[2 * number for number in possible])
+    return CellCounts(recomputed=[2 * number for number in possible])
 
 
 REDISTRIBUTION = Question(

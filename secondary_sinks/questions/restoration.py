@@ -29,7 +29,7 @@ from secondary_sinks.questions.matched_pairs import (
     with_progress,
 )
 from secondary_sinks.questions.necessity import EDITS
-from secondary_sinks.questions.question import Cells, Question, Sample
+from secondary_sinks.questions.question import CellCounts, Question, Sample
 from secondary_sinks.statistics import Interval, median_over_texts, min_texts, outcome_of
 from secondary_sinks.types import Sink, SinkTable, Trace, Verdict
 
@@ -239,12 +239,12 @@ def _outcome(beyond: Interval, alone: Interval) -> str:
     return outcomes.pop() if len(outcomes) == 1 else "inconclusive"
 
 
-def cells_of(sample: Sample) -> Cells:
+def cells_of(sample: Sample) -> CellCounts:
     """Cost: each way to ablate at one sink of each text and at its control.
 
     An upper bound: a text without an active primary around its first sink costs nothing.
     """
-    return Cells(recomputed=[2 * len(EDITS) * bool(text.cases) for text in sample.texts])
+    return CellCounts(recomputed=[2 * len(EDITS) * bool(text.cases) for text in sample.texts])
 
 
 RESTORATION = Question(

@@ -24,13 +24,13 @@ from secondary_sinks.questions.matched_pairs import (
     with_progress,
 )
 from secondary_sinks.questions.necessity import is_there
-from secondary_sinks.questions.question import Cells, Question, Sample
+from secondary_sinks.questions.question import CellCounts, Question, Sample
 from secondary_sinks.questions.trials import (
     Trial,
     frame_of,
-    lives,
     run_trials,
     summary,
+    survives,
 )
 from secondary_sinks.types import Cell, Edit, Sink, SinkTable, Trace, Verdict
 
@@ -191,7 +191,7 @@ def _half(cells: pd.DataFrame, test: str) -> str:
     """The smallest k at which most sinks end (test "without"), or stay (test "only"), as text."""
     zeroed = cells[cells["edit"] == "zero"]
     top = zeroed[(zeroed["test"] == test) & (zeroed["neurons"] == "top")]
-    stays = top["is_sink"].astype(float) if test == "only" else lives(top)
+    stays = top["is_sink"].astype(float) if test == "only" else survives(top)
     stay = stays.groupby(top["k"]).mean()
     most = stay.index[stay > 0.5] if test == "only" else stay.index[stay < 0.5]
     smallest = f"from k = {most[0]} on" if len(most) else "at no k that was tried"
@@ -207,7 +207,7 @@ def _smallest(cells: pd.DataFrame) -> pd.DataFrame:
     return found
 
 
-def cells_of(sample: Sample) -> Cells:
+def cells_of(sample: Sample) -> CellCounts:
     """Cost for sinks with one forming MLP; with more MLPs, and so more neurons, slightly more.
 
     Every size is zeroed; that of the verdicts is replaced by twins too, where there are some.
@@ -217,7 +217,7 @@ def cells_of(sample: Sample) -> Cells:
         for case in text.cases:
             with_twins += at_sink * is_there("mean:twins", text.trace, case.sink.pos)
             with_twins += is_there("mean:twins", text.trace, case.control)
-    return Cells(replayed=sample.n_sinks * sizes * (at_sink + 1) + with_twins)
+    return CellCounts(replayed=sample.n_sinks * sizes * (at_sink + 1) + with_twins)
 
 
 SPARSITY = Question(

@@ -27,14 +27,14 @@ from secondary_sinks.questions.matched_pairs import (
     match_pairs,
     with_progress,
 )
-from secondary_sinks.questions.question import Cells, Question, Sample
+from secondary_sinks.questions.question import CellCounts, Question, Sample
 from secondary_sinks.questions.trials import (
     Trial,
     frame_of,
-    lives,
     rate_difference,
     run_trials,
     summary,
+    survives,
 )
 from secondary_sinks.types import Edit, SinkTable, Trace, Verdict, mass_lost
 from secondary_sinks.types.lists import one_or_more
@@ -154,7 +154,7 @@ def _denoising(
     part = cells[(cells["patch"] == "denoising") & (cells["where"] == "creation")]
     interval = rate_difference(part, "donor", "sink", "ordinary", alive=True, n_claims=n_claims)
     made = part[part["donor"] == "sink"]
-    ordinary = lives(part[part["donor"] == "ordinary"]).mean()
+    ordinary = survives(part[part["donor"] == "ordinary"]).mean()
     sinks = cells[(cells["patch"] == "noising") & (cells["where"] == "forming")]
     group = cells[(cells["patch"] == "denoising") & (cells["where"] == "forming")]
     return judge(
@@ -185,7 +185,7 @@ def _noising(cells: pd.DataFrame, why: str, left_out: Mapping[str, int], n_claim
         NOISING,
         ended_beyond_others(part, "where", "forming", n_claims=n_claims),
         lambda: (
-            f"{1 - lives(at).mean():.0%} of the sinks end and lose {lost:.0%} of "
+            f"{1 - survives(at).mean():.0%} of the sinks end and lose {lost:.0%} of "
             f"their attention{others and '; '}{others}{why}"
         ),
         statistic="share of sinks that end, but not if other MLPs are patched instead",
@@ -200,10 +200,10 @@ def _twins(texts: Sequence[TextPairs]) -> str:
     return f"; {kinds.count('twin')} of {len(kinds)} control tokens are token twins"
 
 
-def cells_of(sample: Sample) -> Cells:
+def cells_of(sample: Sample) -> CellCounts:
     """Cost: each layer and all forming MLPs, both ways, with their controls; one MLP alone."""
     able = sum(has_other(case.sink) for text in sample.texts for case in text.cases)
-    return Cells(replayed=sample.n_sinks * (2 * (1 + sample.n_layers) + 1 + SEEDS) + 2 * able)
+    return CellCounts(replayed=sample.n_sinks * (2 * (1 + sample.n_layers) + 1 + SEEDS) + 2 * able)
 
 
 SUFFICIENCY = Question(

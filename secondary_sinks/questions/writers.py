@@ -115,13 +115,6 @@ def _most(known: pd.DataFrame) -> Group:
     return max(shares, key=lambda group: shares[group], default=())
 
 
-def _shares(known: pd.DataFrame, role: str) -> dict[int, float]:
-    """Share of all sinks for which an MLP has this role, by its layer."""
-    n_sinks = len(known[["text_id", "pos"]].drop_duplicates())
-    found = (known["role"] == role).groupby(known["layer"]).sum()
-    return {int(str(layer)): int(count) / n_sinks for layer, count in found.items()}
-
-
 def _verdict(
     name: str, part: pd.DataFrame, group: Group, layer: int | None, n_claims: int
 ) -> Verdict:
@@ -178,7 +171,8 @@ def _words(
     who = "writer: none" if layer is None else f"writer: MLP {layer}"
     who += f" together with {_mlps(others)}" if others else ""
     sentence = [f"{who} ({wrote} of {count(n, 'sink')} in {count(n_texts, 'text')})"]
-    enablers = [one for one, share in _shares(known, "enabler").items() if share > 0.5]
+    enables = (known["role"] == "enabler").groupby(known["layer"]).sum()
+    enablers = [int(layer) for layer in enables.index[enables > n / 2]]
     what = "enablers" if len(enablers) > 1 else "enabler"
     sentence += [f"{what}: {_mlps(enablers)}"] if enablers else []
     open_rows = known[known["role"] == "undecided"]

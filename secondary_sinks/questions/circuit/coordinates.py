@@ -20,7 +20,7 @@ from secondary_sinks.observation.activations import activations
 from secondary_sinks.questions import few_units
 from secondary_sinks.questions.answer import judge
 from secondary_sinks.questions.matched_pairs import Place
-from secondary_sinks.questions.role_tests import Asked, patched, run_rows
+from secondary_sinks.questions.role_tests import SinkWithTwins, patched, run_rows
 from secondary_sinks.questions.trials import Trial, frame_of
 from secondary_sinks.types import SinkTable, Verdict
 
@@ -34,9 +34,9 @@ NO_WRITER = "without a writer, or without a twin"
 
 
 def coordinate_cells(
-    model: HookedModel, asked: Sequence[Asked], writers: Writers, sinks: SinkTable
+    model: HookedModel, asked: Sequence[SinkWithTwins], writers: Writers, sinks: SinkTable
 ) -> pd.DataFrame:
-    """One row per sink, test and set of coordinates; `trials.lives` says whether it lives.
+    """One row per sink, test and set of coordinates; `trials.survives` says whether it lives.
 
     Column `coordinates`: "top" are those that differ most, "random" as many of all, drawn `SEEDS`
     times. Column `few` marks the k that the verdicts are about: the share `FEW` of all coordinates.
@@ -55,7 +55,7 @@ Vectors = Mapping[tuple[str, int, int], Float[Tensor, "d_model"]]
 """MLP outputs by text, position and layer."""
 
 
-def _written(model: HookedModel, asked: Sequence[Asked], writers: Writers) -> Vectors:
+def _written(model: HookedModel, asked: Sequence[SinkWithTwins], writers: Writers) -> Vectors:
     """What the writers write at the sinks and at their twins; one pass per text."""
     texts = {text.text_id: text for one in asked for text in (one.trace, one.home)}
     needed: dict[str, set[tuple[int, int]]] = {name: set() for name in texts}
@@ -72,7 +72,7 @@ def _written(model: HookedModel, asked: Sequence[Asked], writers: Writers) -> Ve
     return found
 
 
-def _ranked(one: Asked, layers: Sequence[int], vectors: Vectors) -> list[int]:
+def _ranked(one: SinkWithTwins, layers: Sequence[int], vectors: Vectors) -> list[int]:
     """All coordinates; first those in which the sum over the writers differs most from twins."""
     total = sum(
         vectors[one.trace.text_id, one.sink.pos, layer]
@@ -83,7 +83,7 @@ def _ranked(one: Asked, layers: Sequence[int], vectors: Vectors) -> list[int]:
     return [int(index) for index in total.abs().argsort(descending=True, stable=True)]
 
 
-def _trials(one: Asked, layers: tuple[int, ...], ranked: Sequence[int]) -> Iterator[Trial]:
+def _trials(one: SinkWithTwins, layers: tuple[int, ...], ranked: Sequence[int]) -> Iterator[Trial]:
     pos = one.sink.pos
     for k in few_units.sizes_of(len(ranked)):
         words = {"k": k, "few": k == few_units.least_of(len(ranked))}

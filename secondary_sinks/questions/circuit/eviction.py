@@ -26,7 +26,7 @@ from secondary_sinks.questions.matched_pairs import (
     match_pairs,
     with_progress,
 )
-from secondary_sinks.questions.question import Cells, Question, Sample
+from secondary_sinks.questions.question import CellCounts, Question, Sample
 from secondary_sinks.types import SinkTable, Trace
 
 WINDOW = 64
@@ -242,10 +242,10 @@ def _by_position(
                 }
 
 
-def cells_of(sample: Sample) -> Cells:
+def cells_of(sample: Sample) -> CellCounts:
     """Cost: one run for each cache of a text, and the clean one."""
     numbers = [len(caches_of(text, sample.sinks, WINDOW, DRAWS)) for text in sample.texts]
-    return Cells(recomputed=[number + 1 if number else 0 for number in numbers])
+    return CellCounts(recomputed=[number + 1 if number else 0 for number in numbers])
 
 
 EVICTION = Question(

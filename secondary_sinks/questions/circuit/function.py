@@ -23,7 +23,7 @@ from secondary_sinks.questions.matched_pairs import (
     match_pairs,
     with_progress,
 )
-from secondary_sinks.questions.question import Cells, Question, Sample
+from secondary_sinks.questions.question import CellCounts, Question, Sample
 from secondary_sinks.questions.run_claims import levels_of
 from secondary_sinks.types import Sink, SinkTable, Trace
 
@@ -211,9 +211,9 @@ def _primaries(trace: Trace, sinks: SinkTable) -> Iterator[Sink]:
             yield sink
 
 
-def cells_of(sample: Sample) -> Cells:
+def cells_of(sample: Sample) -> CellCounts:
     """Cost: each cut and two clean passes; less where no ordinary keys have equal attention."""
-    return Cells(recomputed=[_n_cells(text, sample.sinks) for text in sample.texts])
+    return CellCounts(recomputed=[_n_cells(text, sample.sinks) for text in sample.texts])
 
 
 def _n_cells(text: TextPairs, sinks: SinkTable) -> int:

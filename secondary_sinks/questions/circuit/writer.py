@@ -27,13 +27,13 @@ from secondary_sinks.questions.few_units import SEEDS, sizes_of, smallest_sizes
 from secondary_sinks.questions.forming import Forming
 from secondary_sinks.questions.matched_pairs import Place, match_pairs
 from secondary_sinks.questions.question import (
-    Cells,
+    CellCounts,
     Drawing,
     Question,
     Sample,
     Shown,
 )
-from secondary_sinks.questions.role_tests import asked_of, roles_cost
+from secondary_sinks.questions.role_tests import roles_cost, sinks_with_twins
 from secondary_sinks.questions.roles import roles
 from secondary_sinks.questions.run_claims import OWN_CLAIMS
 from secondary_sinks.questions.sparsity import SPARSITY, sparsity
@@ -71,7 +71,7 @@ def writer(
     n_claims = n_claims or writer_claims(sinks)
     given = (model, texts, sinks)
     found = roles(*given, progress=part_of(progress, 0, STAGES), n_claims=n_claims)
-    asked, _ = asked_of(texts, sinks)
+    asked, _ = sinks_with_twins(texts, sinks)
     written = _writers(found.cells)
     coordinates = coordinate_cells(model, asked, written, sinks)
     if progress:
@@ -193,15 +193,15 @@ def writer_claims(sinks: SinkTable) -> int:
     return OWN_CLAIMS["roles"](sinks) + len(CLAIMS)
 
 
-def cells_of(sample: Sample) -> Cells:
+def cells_of(sample: Sample) -> CellCounts:
     """Cost of roles, neurons and coordinates, if every sink with a twin has one writer."""
     d_model = sample.texts[0].trace.typical.shape[1] if sample.texts else 1
     traces = [text.trace for text in sample.texts]
-    asked, _ = asked_of(traces, sample.sinks)
+    asked, _ = sinks_with_twins(traces, sample.sinks)
     n_with_twins = sum(bool(one.twins) for one in asked)
     replayed = roles_cost(traces, sample.sinks).replayed + SPARSITY.cost(sample).replayed
     sets = len(sizes_of(d_model)) * 2 * (1 + SEEDS)
-    return Cells(replayed=replayed + n_with_twins * sets)
+    return CellCounts(replayed=replayed + n_with_twins * sets)
 
 
 def coordinate_figures(answer: Answer, shown: Shown) -> list[Drawing]:
