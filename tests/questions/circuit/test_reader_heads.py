@@ -181,7 +181,7 @@ def test_single_queries_are_kept_of_the_strongest_sinks_only(shared, monkeypatch
     made, found = shared
     kept = found.tables["queries"][["text_id", "pos"]].drop_duplicates()
     assert len(kept) == reading.MOST_SINKS < len(found.tables["sinks"])
-    monkeypatch.setattr(queries, "MOST_SINKS", 2)
+    monkeypatch.setattr(reading, "MOST_SINKS", 2)
     monkeypatch.setattr(reading, "MOST_QUERIES", 3)
     table = reader_heads(*made.asked).tables["queries"]
     masses = {(one.text_id, one.pos): one.mass_max for one in made.sinks.of_kind("secondary")}
