@@ -44,7 +44,7 @@ from secondary_sinks.questions.layers import later_verdict, layer_verdicts
 from secondary_sinks.questions.lost_by_layer import by_way, later_effects, layer_effects
 from secondary_sinks.questions.matched_pairs import MatchedPair, TextPairs, match_pairs
 from secondary_sinks.questions.necessity import EDITS, necessity
-from secondary_sinks.questions.question import Cells, Cost, Drawing, Question, Sample, Shown
+from secondary_sinks.questions.question import CellCounts, Cost, Drawing, Question, Sample, Shown
 from secondary_sinks.questions.redistribution import MATERIAL, redistribution
 from secondary_sinks.questions.restoration import restoration
 from secondary_sinks.questions.role_tests import roles_cost
@@ -71,7 +71,7 @@ __all__ = [
     "QUESTIONS",
     "READER_HEADS",
     "Answer",
-    "Cells",
+    "CellCounts",
     "Circuit",
     "Cost",
     "Drawing",

@@ -20,6 +20,8 @@ from secondary_sinks.statistics import (
 from secondary_sinks.types import SHARE_UNIT, Verdict
 from secondary_sinks.types.lists import join_words
 
+UNKNOWN = Interval(value=math.nan, low=math.nan, high=math.nan, n=0, n_texts=0)
+"""Where nothing was measured."""
 AT_CONTROLS = "controls do the same, or are too few, so the claim is neither shown nor refuted"
 
 
@@ -70,20 +72,20 @@ def verdict_of(
     line: float = HALF,
 ) -> Verdict:
     """A verdict about a statistic over texts; if `interval` is None, its numbers are NaN."""
-    nan = math.nan
+    found = UNKNOWN if interval is None else interval
     return Verdict(
         claim=claim,
         outcome=outcome,
         why=why,
         statistic=statistic,
         unit=unit,
-        value=nan if interval is None else interval.value,
-        low=nan if interval is None else interval.low,
-        high=nan if interval is None else interval.high,
+        value=found.value,
+        low=found.low,
+        high=found.high,
         confidence=CONFIDENCE,
         controls=controls,
-        n_sinks=0 if interval is None else interval.n,
-        n_texts=0 if interval is None else interval.n_texts,
+        n_sinks=found.n,
+        n_texts=found.n_texts,
         n_claims=n_claims,
         n_controls=n_controls,
         line=line,
@@ -118,20 +120,16 @@ def judge(
     count. `interval` is None where nothing was measured. `counted` and `grouped` are the units of
     the interval: by default sinks, grouped by text.
     """
-    n, n_texts = (0, 0) if interval is None else (interval.n, interval.n_texts)
+    found = UNKNOWN if interval is None else interval
     nouns: dict[str, Any] = {"counted": counted, "grouped": grouped}
-    missing = too_few(n, n_texts, left_out, n_claims, controlled=controlled, **nouns)
-    if missing or interval is None:
-        outcome = "inconclusive"
-    elif outcome is None:
-        outcome = outcome_of(interval, line)
+    missing = too_few(found.n, found.n_texts, left_out, n_claims, controlled=controlled, **nouns)
     said = "" if missing and not always else why if isinstance(why, str) else why()
-    shared = interval is not None and not missing and left_open_by_controls(interval, line)
+    shared = not missing and left_open_by_controls(found, line)
     verdict = verdict_of(
         claim,
-        outcome,
+        "inconclusive" if missing else outcome or outcome_of(found, line),
         "; ".join(filter(None, [said, missing, AT_CONTROLS * shared])),
-        interval,
+        found,
         statistic=statistic,
         unit=unit,
         controls=controls + format_exclusions(left_out or {}),
@@ -186,6 +184,30 @@ def combine_outcomes(outcomes: Mapping[str, str]) -> tuple[str, str]:
         return distinct.pop(), f"{join_words(list(outcomes))} agree"
     words = ", ".join(f"{edit} says {outcome}" for edit, outcome in outcomes.items())
     return "inconclusive", f"edits disagree: {words}"
+
+
+def judge_ways(
+    claim: str,
+    found: Mapping[str, Interval],
+    why: Callable[[str], str],
+    *,
+    most: Mapping[str, Interval] | None = None,
+    lowest: bool = False,
+    line: float = HALF,
+    **words: Any,
+) -> Verdict:
+    """Judge a claim by all ways to ablate together (`combine_outcomes`).
+
+    The verdict has the interval of the first way or, with `lowest`, of the one with the lowest
+    value. `why` gets the sentence on whether the ways agree. `most` as in `outcome_of`, by way.
+    """
+    outcome, agreement = combine_outcomes(
+        {way: outcome_of(one, line, (most or {}).get(way)) for way, one in found.items()}
+    )
+    intervals = list(found.values())
+    interval = min(intervals, key=lambda one: one.value) if lowest and intervals else None
+    interval = interval or next(iter(intervals), None)
+    return judge(claim, interval, lambda: why(agreement), line=line, outcome=outcome, **words)
 
 
 def format_exclusions(left_out: Mapping[str, int]) -> str:

@@ -8,7 +8,7 @@ import pandas as pd
 from secondary_sinks.causal import recompute
 from secondary_sinks.display import count, rounded
 from secondary_sinks.layerwise.protocol import HookedModel
-from secondary_sinks.questions.role_tests import Asked, asked_of, replaced_by_twins
+from secondary_sinks.questions.role_tests import SinkWithTwins, replaced_by_twins, sinks_with_twins
 from secondary_sinks.types import Edit, SinkTable, Trace, as_traces
 from secondary_sinks.types.edits import SHORT
 
@@ -99,13 +99,13 @@ def writer_damage(
     writers = table[table["role"] == "writer"].groupby(["text_id", "pos"])["layer"].apply(list)
     rows = [
         row
-        for one in asked_of(texts, sinks)[0]
-        for row in _rows(model, one, writers.get((one.sink.text_id, one.sink.pos), []))
+        for one in sinks_with_twins(texts, sinks)[0]
+        for row in _rows(model, one, writers.get(one.place, []))
     ]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _rows(model: HookedModel, one: Asked, layers: Sequence[int]) -> list[dict[str, object]]:
+def _rows(model: HookedModel, one: SinkWithTwins, layers: Sequence[int]) -> list[dict[str, object]]:
     pos, names, edits = one.sink.pos, [], []
     for layer in layers:
         names.append((layer, "zero"))

@@ -11,18 +11,20 @@ from secondary_sinks.errors import EditError
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.questions import dose_figures
-from secondary_sinks.questions.answer import Answer, sum_counts
+from secondary_sinks.questions.answer import Answer
 from secondary_sinks.questions.dose_verdicts import direction_verdict, dose_verdicts, norm_verdict
-from secondary_sinks.questions.forming import Forming, Place, by_place, none_found
+from secondary_sinks.questions.forming import Forming, by_place, none_found
 from secondary_sinks.questions.held_out import has_other, other_layers
 from secondary_sinks.questions.matched_pairs import (
     MatchedPair,
+    Place,
     TextPairs,
     count_censored,
+    count_left_out,
     match_pairs,
     with_progress,
 )
-from secondary_sinks.questions.question import Cells, Question, Sample
+from secondary_sinks.questions.question import CellCounts, Question, Sample
 from secondary_sinks.questions.trials import Trial, frame_of, run_trials, summary
 from secondary_sinks.statistics import mean_over_texts
 from secondary_sinks.types import Edit, SinkTable, Trace
@@ -147,10 +149,9 @@ def norm_dose(
     it along its direction, or more than the smallest factor of its norm, is needed. Where other
     MLPs, turned or shortened, do the same, neither is supported.
 
-    `n_claims`: number of claims that intervals are corrected for (`n_claims_of`); by default those
-    of this answer. Table "threshold": the least norm that makes a sink, or draws half as much
-    attention (`threshold.thresholds`). Raises `EditError` for factors that do not ascend, or that
-    lack 1, a smaller or a larger one.
+    Intervals are corrected for `n_claims`, by default those of this answer. Table "threshold": the
+    least norm that makes a sink, or draws half as much attention (`dose.thresholds`). Raises
+    `EditError` for factors that do not ascend, or that lack 1, a smaller or a larger one.
     """
     n_claims = n_claims or N_CLAIMS
     ascends = sorted(set(factors)) == list(factors)
@@ -166,7 +167,7 @@ def norm_dose(
         trials = list(_trials(text, factors, seeds))
         rows += run_trials(model, text.trace, sinks.thresholds, trials)
     cells = frame_of(rows, *WORDS)
-    left_out = sum_counts(*(text.left_out for text in texts))
+    left_out = count_left_out(texts)
     extra = none_found(texts, formed_by)
     return Answer(
         question="norm_dose",
@@ -187,10 +188,9 @@ def norm_dose(
 
 def _written(texts: Sequence[TextPairs], formed_by: Mapping[Place, Forming]) -> dict[Place, float]:
     """Signed length that the MLP of the creation layer writes along the primary, by sink."""
-    sinks = [case.sink for text in texts for case in text.cases]
-    places = {(sink.text_id, sink.pos): sink.l_start for sink in sinks}
-    lengths = {place: formed_by[place].by_layer for place in places}
-    return {at: lengths[at][layer] if lengths[at] else math.nan for at, layer in places.items()}
+    starts = {case.place: case.sink.l_start for text in texts for case in text.cases}
+    lengths = {place: formed_by[place].by_layer for place in starts}
+    return {at: lengths[at][layer] if lengths[at] else math.nan for at, layer in starts.items()}
 
 
 def _trials(text: TextPairs, factors: Sequence[float], seeds: int) -> Iterator[Trial]:
@@ -234,11 +234,11 @@ def _trial(
     return Trial(sink=case.sink, pos=pos, cell=tuple(cell), words=words)
 
 
-def cells_of(sample: Sample) -> Cells:
+def cells_of(sample: Sample) -> CellCounts:
     """Cost: the factors at each sink and its control, and the turned and least outputs."""
     able = sum(has_other(case.sink) for text in sample.texts for case in text.cases)
     at_each = 2 * len(FACTORS) + 2 + 3 * SEEDS
-    return Cells(replayed=sample.n_sinks * at_each + able * (1 + 2 * SEEDS))
+    return CellCounts(replayed=sample.n_sinks * at_each + able * (1 + 2 * SEEDS))
 
 
 NORM_DOSE = Question(

@@ -2,14 +2,13 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any, TypedDict
+from typing import Any
 
 import pandas as pd
 
 from secondary_sinks.display import rounded
 from secondary_sinks.questions.answer import judge
-from secondary_sinks.questions.held_out import TOO_FEW, control_words, with_control, without_others
-from secondary_sinks.questions.trials import rate_difference
+from secondary_sinks.questions.held_out import ended_beyond_others, other_controls, with_control
 from secondary_sinks.statistics import (
     Interval,
     holm,
@@ -200,7 +199,7 @@ def direction_verdict(
         "rotated instead",
         left_out=left_out,
         n_claims=n_claims,
-        **_controls(same),
+        **other_controls(same, "role", "sink"),
     )
 
 
@@ -224,16 +223,13 @@ def norm_verdict(
         "scaled instead",
         left_out=left_out,
         n_claims=n_claims,
-        **_controls(part),
+        **other_controls(part, "role", "sink"),
     )
 
 
 def _lost(part: pd.DataFrame, n_claims: int) -> Interval:
     """Share of sinks that draw less than half, and still draw it with the MLP before instead."""
-    none = without_others(part, "role", "sink", needs_one=True)
-    return rate_difference(
-        part, "role", "sink", "other", n_claims=n_claims, of="draws", instead=none
-    )
+    return ended_beyond_others(part, "role", "sink", n_claims=n_claims, of="draws", needs_one=True)
 
 
 def _others(part: pd.DataFrame) -> str:
@@ -243,16 +239,6 @@ def _others(part: pd.DataFrame) -> str:
         return ""
     lost, n_sinks = 1 - _mean(other["draws"]), with_control(part, "role")
     return f"; with the MLP before instead, {lost:.0%} of the {n_sinks} sinks that have one do"
-
-
-class _Controls(TypedDict):
-    n_controls: int
-    controls: str
-
-
-def _controls(part: pd.DataFrame) -> _Controls:
-    n_controls, n_sinks = (with_control(part, "role", one) for one in ("other", "sink"))
-    return {"n_controls": n_controls, "controls": control_words(n_controls, n_sinks, TOO_FEW)}
 
 
 def _mean(values: "pd.Series[Any]") -> float:

@@ -119,24 +119,29 @@ def sparsity(answer: Answer, shown: Shown) -> list[Drawing]:
     effects = answer.effects.replace({"neurons": names})
     effects = effects[effects["edit"] == "zero"]
     whole = effects[effects["n_sinks"] == effects["n_sinks"].max()].sort_values("k", kind="stable")
-    frame = in_long_form(whole, "", "neurons", "k", ("sink",))
-    frame = frame.assign(panel=whole["test"].tolist()).sort_values(
-        "group", key=lambda group: group.map(list(names.values()).index), kind="stable"
+    whole = whole.sort_values(
+        "neurons", key=lambda group: group.map(list(names.values()).index), kind="stable"
     )
-    titles = {
-        "without": ("share of sinks that<br>stay, k zeroed", "linear"),
-        "only": ("share of sinks that<br>stay, only k kept", "linear"),
-    }
-    options = {"panels": titles, "x_title": "number of neurons k", "x_scale": "log", "height": 180}
     caption = (
         "Neurons of the forming MLPs, sorted by how much they write along the primary's direction. "
         "Above: the first k are zeroed. Below: all but the first k are zeroed. Compared with the "
         "same number of random neurons of the same MLPs. Shares of all sinks; intervals, and the "
         "neurons set to their mean at the same token elsewhere, are in the data."
     )
-    return one_drawing(
-        "lines", "neurons", "Number of neurons", caption, frame, answer.effects, options=options
-    )
+    return by_size(whole, "neurons", "sink", "zeroed", caption, answer.effects)
+
+
+def by_size(
+    shares: pd.DataFrame, noun: str, value: str, edited: str, caption: str, table: pd.DataFrame
+) -> list[Drawing]:
+    """Lines of the share of sinks that stay, by the number k of units that are edited, or kept."""
+    frame = in_long_form(shares, "", noun, "k", (value,)).assign(panel=shares["test"].tolist())
+    titles = {
+        "without": (f"share of sinks that<br>stay, k {edited}", "linear"),
+        "only": ("share of sinks that<br>stay, only k kept", "linear"),
+    }
+    options = {"panels": titles, "x_title": f"number of {noun} k", "x_scale": "log", "height": 180}
+    return one_drawing("lines", noun, f"Number of {noun}", caption, frame, table, options=options)
 
 
 def restoration(answer: Answer, shown: Shown) -> list[Drawing]:

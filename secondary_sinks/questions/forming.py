@@ -12,10 +12,11 @@ from secondary_sinks.attribution import formation
 from secondary_sinks.errors import DetectionError
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.progress import Progress, shows_progress
-from secondary_sinks.questions.answer import sum_counts
 from secondary_sinks.questions.matched_pairs import (
     MatchedPair,
+    Place,
     TextPairs,
+    count_left_out,
     match_pairs,
     with_progress,
 )
@@ -105,10 +106,6 @@ def forming_cost(traces: Trace | Iterable[Trace], sinks: SinkTable) -> Cost:
     return Cost(question="forming_mlps", replayed=replayed, recomputed=0)
 
 
-Place = tuple[str, int]
-"""Text and position of a sink."""
-
-
 def by_place(
     model: HookedModel,
     texts: Sequence[TextPairs],
@@ -124,7 +121,7 @@ def by_place(
     found = {(one.text_id, one.pos): one for one in forming}
     for text in texts:
         for case in text.cases:
-            if (case.sink.text_id, case.sink.pos) not in found:
+            if case.place not in found:
                 raise DetectionError(
                     f"forming= lacks the sink at {case.sink.pos} of text {case.sink.text_id!r}",
                     "leave forming= out, or find the forming MLPs of this table of sinks",
@@ -138,15 +135,15 @@ def formed_only(
     """The pairs whose sink is formed by MLPs, so that it can be removed; counts the others."""
     kept = []
     for text in texts:
-        cases = [c for c in text.cases if forming[c.sink.text_id, c.sink.pos].found]
+        cases = [c for c in text.cases if forming[c.place].found]
         left_out = text.left_out | {"not formed by any MLP": len(text.cases) - len(cases)}
         kept.append(replace(text, cases=tuple(cases), left_out=left_out))
-    return kept, sum_counts(*(text.left_out for text in kept))
+    return kept, count_left_out(kept)
 
 
 def none_found(texts: Sequence[TextPairs], forming: Mapping[Place, Forming]) -> str:
     """How many of the sinks have no forming MLPs, to append to a sentence."""
-    tested = [forming[case.sink.text_id, case.sink.pos] for text in texts for case in text.cases]
+    tested = [forming[case.place] for text in texts for case in text.cases]
     n_without = sum(not one.found for one in tested)
     if not n_without:
         return ""

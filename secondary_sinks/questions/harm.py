@@ -1,10 +1,9 @@
 """Harm: does the loss rise when all removable sinks of a text but the primary are removed?"""
 
-import functools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import pandas as pd
@@ -15,8 +14,8 @@ from secondary_sinks.causal.outcome import still_drawing
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.questions import figures
-from secondary_sinks.questions.answer import Answer, combine_outcomes, judge
-from secondary_sinks.questions.forming import Forming, Place, by_place, cell_at, formed_only
+from secondary_sinks.questions.answer import Answer, judge_ways
+from secondary_sinks.questions.forming import Forming, by_place, cell_at, formed_only
 from secondary_sinks.questions.held_out import held_out
 from secondary_sinks.questions.lost_by_layer import by_way
 from secondary_sinks.questions.matched_pairs import (
@@ -28,8 +27,8 @@ from secondary_sinks.questions.matched_pairs import (
     with_progress,
 )
 from secondary_sinks.questions.necessity import WAYS, is_there
-from secondary_sinks.questions.question import Cells, Question, Sample
-from secondary_sinks.statistics import Interval, median_over_texts, outcome_of
+from secondary_sinks.questions.question import CellCounts, Question, Sample
+from secondary_sinks.statistics import Interval, median_over_texts
 from secondary_sinks.types import Cell, SinkTable, Trace, Verdict
 from secondary_sinks.types.edits import positions_of
 
@@ -79,7 +78,7 @@ def harm(
     hundredth by every way to ablate. Contradicted if it lies below, even if the loss of every text
     in which a sink stayed would have risen without that sink; so in most texts none may stay.
     `effects` say whether it differs from 0, and which share of the sinks `ended`, mean over texts.
-    `n_claims`: number of claims that the interval is corrected for; by default this answer's.
+    Intervals are corrected for `n_claims`, by default those of this answer.
     """
     n_claims = n_claims or N_CLAIMS
     texts = match_pairs(traces, sinks)
@@ -88,8 +87,9 @@ def harm(
     texts, left_out = formed_only(texts, formed_by)
     rows: list[dict[str, Any]] = []
     for text in with_progress(texts, progress):
-        removed = [_Removed(text, sinks, tested_with, draws, one) for one in edits]
-        rows += _rows(model, text, sinks, removed)
+        layers = {case.sink.pos: tested_with[case.place].layers for case in text.cases}
+        removed = {edit: removable(text, sinks, edit, draws) for edit in edits}
+        rows += _rows(model, text, sinks, layers, removed)
     cells = pd.DataFrame(rows, columns=list(COLUMNS))
     effects = [_row(way, part, n_claims) for way, part in by_way(cells).items()]
     names = ["edit", "sinks", "controls", "beyond", "low", "high", "ended", "loss_clean", "n_texts"]
@@ -103,44 +103,12 @@ def harm(
     )
 
 
-class _Removed:
-    """The sinks of a text that an edit is to remove, and their control tokens in each draw."""
-
-    def __init__(
-        self,
-        text: TextPairs,
-        sinks: SinkTable,
-        tested_with: Mapping[Place, Forming],
-        draws: int,
-        edit: str,
-    ) -> None:
-        self.edit, self.pairs = edit, removable(text, sinks, edit, draws)
-        self.layers = {pos: tested_with[text.trace.text_id, pos].layers for pos in self.pairs}
-
-    @property
-    def edited(self) -> set[int]:
-        """All positions that any cell edits."""
-        return set(self.pairs) | {pos for drawn in self.pairs.values() for pos in drawn}
-
-    def cells(self) -> Iterator[tuple[str, int, Cell]]:
-        """(role, draw, cell): all sinks at once, then each draw."""
-        yield "sinks", 0, self._cell({pos: pos for pos in self.pairs})
-        for draw in range(len(next(iter(self.pairs.values())))):
-            yield "controls", draw, self._cell({p: d[draw] for p, d in self.pairs.items()})
-
-    def _cell(self, places: Mapping[int, int]) -> Cell:
-        """The edit at each value of `places`, at the forming layers of the sink at its key."""
-        return tuple(
-            e for pos, at in places.items() for e in cell_at(at, self.layers[pos], self.edit)
-        )
-
-
 def removable(
     text: TextPairs, sinks: SinkTable, edit: str, draws: int
 ) -> dict[int, tuple[int, ...]]:
     """The sinks at which an edit is possible, each with one ordinary token per draw."""
 
-    @functools.cache
+    @cache
     def able(pos: int) -> bool:
         return is_there(edit, text.trace, pos)
 
@@ -150,10 +118,34 @@ def removable(
     return {pos: tuple(draw[pos] for draw in drawn) for pos in places}
 
 
+def _cells(
+    pairs: Mapping[int, tuple[int, ...]], layers: Mapping[int, Sequence[int]], edit: str
+) -> Iterator[tuple[str, int, Cell]]:
+    """(role, draw, cell): the edit at all sinks at once, then at the ordinary tokens of each draw.
+
+    At each token, of the MLPs that its sink is tested with.
+    """
+    drawn = enumerate(zip(*pairs.values(), strict=True))
+    every = [("sinks", 0, tuple(pairs)), *(("controls", draw, places) for draw, places in drawn)]
+    for role, draw, places in every:
+        at = zip(places, pairs, strict=True)
+        yield role, draw, tuple(one for pos, sink in at for one in cell_at(pos, layers[sink], edit))
+
+
 def _rows(
-    model: HookedModel, text: TextPairs, sinks: SinkTable, removed: Sequence[_Removed]
+    model: HookedModel,
+    text: TextPairs,
+    sinks: SinkTable,
+    layers: Mapping[int, Sequence[int]],
+    removed: Mapping[str, Mapping[int, tuple[int, ...]]],
 ) -> Iterator[dict[str, Any]]:
-    asked = [(one, *cell) for one in removed if one.pairs for cell in one.cells()]
+    """Rows of a text; `removed` are by edit the `removable` sinks with their ordinary tokens."""
+    asked = [
+        (edit, *cell)
+        for edit, pairs in removed.items()
+        if pairs
+        for cell in _cells(pairs, layers, edit)
+    ]
     if not asked:
         return
     lasting = lasting_of(text.trace.text_id, sinks)
@@ -163,16 +155,16 @@ def _rows(
     alive = watched_sinks(text.trace, result, sinks.thresholds).any(0)[:, watched]
     alive |= still_drawing(text.trace, result, lasting)
     # The loss counts after the first edit, but neither where a cell edits nor at the last position.
-    edited = {pos for one in removed for pos in one.edited}
+    edited = {pos for *_, cell in asked for pos in positions_of(cell)}
     counts = torch.arange(len(text.trace)) >= min(edited)
     counts[[*edited, len(counts) - 1]] = False
-    for number, (one, role, draw, cell) in enumerate(asked):
+    for number, (edit, role, draw, cell) in enumerate(asked):
         yield {
             "text_id": text.trace.text_id,
             "role": role,
             "draw": draw,
-            "edit": one.edit,
-            "n_edited": len(one.pairs),
+            "edit": edit,
+            "n_edited": len(removed[edit]),
             "n_sinks": len(lasting),
             "n_ended": int((~alive[number]).sum()),
             "n_counted": int(counts.sum()),
@@ -231,13 +223,8 @@ def _row(way: str, cells: pd.DataFrame, n_claims: int) -> dict[str, Any]:
 
 def _verdict(cells: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) -> Verdict:
     ways = by_way(cells)
-    found = {way: _beyond(part, n_claims) for way, part in ways.items()}
-    most = {way: _at_most(part, n_claims) for way, part in ways.items()}
-    outcome, agreement = combine_outcomes(
-        {way: outcome_of(one, LINE, most[way]) for way, one in found.items()}
-    )
 
-    def why() -> str:
+    def why(agreement: str) -> str:
         row = _row("", next(iter(ways.values())), n_claims)
         return (
             f"the loss of {row['loss_clean']:.3f} nats rises by {row['sinks']:.2%} without the "
@@ -245,17 +232,17 @@ def _verdict(cells: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) ->
             f"tokens{_not_removed(ways)}; {agreement}"
         )
 
-    return judge(
+    return judge_ways(
         CLAIM,
-        next(iter(found.values()), None),
+        {way: _beyond(part, n_claims) for way, part in ways.items()},
         why,
+        most={way: _at_most(part, n_claims) for way, part in ways.items()},
         statistic="rise of the loss as a share of the clean loss, without the removable sinks "
         "minus without ordinary tokens, median over texts",
         controls="the same number of ordinary tokens of similar position and norm",
         left_out=left_out,
         n_claims=n_claims,
         line=LINE,
-        outcome=outcome,
     )
 
 
@@ -269,13 +256,13 @@ def _not_removed(ways: Mapping[str, pd.DataFrame]) -> str:
     )
 
 
-def cells_of(sample: Sample) -> Cells:
+def cells_of(sample: Sample) -> CellCounts:
     """Cost: each way to ablate, at the sinks of a text and at every draw of controls."""
     ways = [
         sum(bool(removable(text, sample.sinks, way, DRAWS)) for way in WAYS)
         for text in sample.texts
     ]
-    return Cells(recomputed=[number * (1 + DRAWS) for number in ways])
+    return CellCounts(recomputed=[number * (1 + DRAWS) for number in ways])
 
 
 HARM = Question(

@@ -10,12 +10,14 @@ over texts stay exact (`statistics.choice`), also for a single text.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TypedDict
 
 import pandas as pd
 
-from secondary_sinks.questions.forming import Forming, Place
-from secondary_sinks.questions.matched_pairs import TextPairs
-from secondary_sinks.statistics import chosen_before
+from secondary_sinks.questions.forming import Forming
+from secondary_sinks.questions.matched_pairs import Place, TextPairs
+from secondary_sinks.questions.trials import rate_difference, survives
+from secondary_sinks.statistics import Interval, chosen_before
 from secondary_sinks.types import Sink
 
 Group = tuple[int, ...]
@@ -23,7 +25,7 @@ TOO_FEW = (
     "a sink with too few other MLPs for this control counts as if the control had ended it (except "
     "sinks created at layer 0)"
 )
-"""What the absence of the control means for a verdict on which MLPs it is: `without_others`."""
+"""What the absence of the control means for a verdict: `ended_beyond_others`."""
 
 
 def held_out(texts: Sequence[TextPairs], found: Mapping[Place, Forming]) -> dict[Place, Forming]:
@@ -35,9 +37,7 @@ def held_out(texts: Sequence[TextPairs], found: Mapping[Place, Forming]) -> dict
     starts = {case.sink.l_start for text in texts for case in text.cases}
     chosen = {start: _chosen(texts, found, start) for start in starts}
     return {
-        (case.sink.text_id, case.sink.pos): _asked_with(
-            found[case.sink.text_id, case.sink.pos], chosen[case.sink.l_start][number]
-        )
+        case.place: _asked_with(found[case.place], chosen[case.sink.l_start][number])
         for number, text in enumerate(texts)
         for case in text.cases
     }
@@ -52,7 +52,7 @@ def _chosen(texts: Sequence[TextPairs], found: Mapping[Place, Forming], start: i
 
 
 def _groups(text: TextPairs, found: Mapping[Place, Forming], start: int) -> list[Group]:
-    own = [found[one.sink.text_id, one.sink.pos] for one in text.cases if one.sink.l_start == start]
+    own = [found[one.place] for one in text.cases if one.sink.l_start == start]
     return [one.layers for one in own if one.found]
 
 
@@ -84,38 +84,56 @@ def with_control(cells: pd.DataFrame, column: str, control: str = "other") -> in
     return len(cells[cells[column] == control][["text_id", "sink_pos"]].drop_duplicates())
 
 
-def without_others(
-    cells: pd.DataFrame, column: str, own: str, *, needs_one: bool = False
-) -> "pd.Series[float]":
-    """Control rate, by sink, where fewer other MLPs exist: as if those ended it too.
+def ended_beyond_others(
+    cells: pd.DataFrame,
+    column: str,
+    own: str,
+    *,
+    n_claims: int,
+    of: str = "survives",
+    needs_one: bool = False,
+) -> Interval:
+    """Share of sinks that end under condition `own` and not with as many other MLPs ("other").
 
-    So it supports nothing. Sinks of MLP 0 alone get 0: no other MLP could have ended these. They
-    get 1 with `needs_one`, where the claim is about what this MLP writes, and not about MLPs.
+    Where fewer others exist, those count as if they ended the sink too, so that it supports
+    nothing. Sinks of MLP 0 alone count without a control: no other MLP could have ended these. With
+    `needs_one` they support nothing either: the claim is about what this MLP writes, not which MLP.
     """
-    at = cells[cells[column] == own]
-    group = at.groupby(["text_id", "sink_pos"])["layers"].first()
-    return group.map(lambda layers: float(needs_one or tuple(layers) != (0,)))
+    group = cells[cells[column] == own].groupby(["text_id", "sink_pos"])["layers"].first()
+    none = group.map(lambda layers: float(needs_one or tuple(layers) != (0,)))
+    return rate_difference(cells, column, own, "other", n_claims=n_claims, of=of, instead=none)
 
 
-def other_words(ended: float, n_controls: int, n_sinks: int) -> str:
-    """How many sinks end with other MLPs instead, and at how many of them that was possible.
+def other_words(cells: pd.DataFrame, column: str, own: str) -> str:
+    """How many sinks end with other MLPs instead, and at how many that was possible.
 
-    >>> other_words(0.92, 4, 42)
-    'with other MLPs instead, 92% of the 4 sinks that have as many others'
+    Such as "with other MLPs instead, 92% of the 4 sinks that have as many others"; empty if it was
+    possible at none.
     """
+    n_controls, n_sinks = (with_control(cells, column, one) for one in ("other", own))
+    ended = 1 - survives(cells[cells[column] == "other"]).mean()
     where = "" if n_controls == n_sinks else f" of the {n_controls} sinks that have as many others"
     return f"with other MLPs instead, {ended:.0%}{where}" if n_controls else ""
 
 
-def control_words(n_controls: int, n_sinks: int, instead: str) -> str:
-    """Description of the controls; `instead` describes those used where no other MLP can be one.
+class Controls(TypedDict):
+    """What a verdict says of its controls."""
 
-    >>> control_words(0, 7, "outputs of token twins")
-    'no control with other MLPs: too few could have ended the sink; outputs of token twins'
-    """
+    controls: str
+    n_controls: int
+
+
+def other_controls(cells: pd.DataFrame, column: str, own: str) -> Controls:
+    """What a verdict says of other MLPs as controls for condition `own`."""
+    n_controls, n_sinks = (with_control(cells, column, one) for one in ("other", own))
+    return {"controls": control_words(n_controls, n_sinks), "n_controls": n_controls}
+
+
+def control_words(n_controls: int, n_sinks: int) -> str:
+    """Description of controls with other MLPs, which were possible at some of the sinks."""
     words = "the same number of other MLPs up to the creation layer, at the same sink"
     if n_controls == n_sinks and n_sinks:
         return words
     if not n_controls:
-        return f"no control with other MLPs: too few could have ended the sink; {instead}"
-    return f"{words}, at the {n_controls} of {n_sinks} sinks that have that many; {instead}"
+        return f"no control with other MLPs: too few could have ended the sink; {TOO_FEW}"
+    return f"{words}, at the {n_controls} of {n_sinks} sinks that have that many; {TOO_FEW}"

@@ -8,7 +8,7 @@ import pandas as pd
 
 from secondary_sinks.causal.outcome import LITTLE
 from secondary_sinks.display import Results, as_frame, count
-from secondary_sinks.questions.answer import combine_outcomes, judge, verdict_of
+from secondary_sinks.questions.answer import combine_outcomes, judge_ways, verdict_of
 from secondary_sinks.questions.lost_by_layer import (
     Pairs,
     by_way,
@@ -188,11 +188,8 @@ def later_verdict(effects: pd.DataFrame | Results, n_claims: int = 1) -> Verdict
 def verdict_of_later(ways: Mapping[str, Pairs], n_claims: int) -> Verdict:
     """`later_verdict` of cells that are paired already."""
     found = {way: _lost_later(pairs.later, n_claims) for way, pairs in ways.items()}
-    outcome, agreement = combine_outcomes(
-        {way: outcome_of(one.beyond, LITTLE, most=one.sinks) for way, one in found.items()}
-    )
 
-    def why() -> str:
+    def why(agreement: str) -> str:
         one = next(iter(found.values()))
         often = max(sorted(set(one.layers)), key=one.layers.count)
         return (
@@ -201,16 +198,16 @@ def verdict_of_later(ways: Mapping[str, Pairs], n_claims: int) -> Verdict:
             f"sinks draw (controls: {_percent(one.controls)}, in the same units); {agreement}"
         )
 
-    return judge(
+    return judge_ways(
         CLAIM,
-        next((one.beyond for one in found.values()), None),
+        {way: one.beyond for way, one in found.items()},
         why,
+        most={way: one.sinks for way, one in found.items()},
         statistic="mass lost beyond controls at the layer with the largest loss in earlier texts, "
         "median over texts",
         controls="same edit at token twins, or at ordinary tokens nearby",
         n_claims=n_claims,
         line=LITTLE,
-        outcome=outcome,
     )
 
 

@@ -8,11 +8,14 @@ from secondary_sinks.causal.controls import controls_of, ordinary_positions
 from secondary_sinks.detection import shared_lengths
 from secondary_sinks.errors import DetectionError
 from secondary_sinks.progress import Progress
+from secondary_sinks.questions.answer import sum_counts
 from secondary_sinks.types import LASTING, Sink, SinkTable, Trace, as_traces
 from secondary_sinks.types.controls import similar_tokens
 from secondary_sinks.types.own_sinks import check_is_sinks
 
 Text = TypeVar("Text")
+Place = tuple[str, int]
+"""Text and position of a sink."""
 COPIES = "copies of sinks in earlier texts"
 UNREAD = "present only at the last layer, which no later attention reads"
 """Reasons to leave out sinks."""
@@ -27,6 +30,11 @@ class MatchedPair:
     """Position of its token twin, or else of a neighbour."""
     kind: str
     """twin or neighbour."""
+
+    @property
+    def place(self) -> Place:
+        """Text and position of the sink."""
+        return self.sink.text_id, self.sink.pos
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -110,6 +118,11 @@ def with_progress(texts: Sequence[Text], progress: Progress | None) -> Iterator[
         yield text
     if progress:
         progress(len(texts), len(texts))
+
+
+def count_left_out(texts: Iterable[TextPairs]) -> dict[str, int]:
+    """Number of lasting sinks without a pair, by reason."""
+    return sum_counts(*(text.left_out for text in texts))
 
 
 def count_censored(texts: Iterable[TextPairs]) -> int:

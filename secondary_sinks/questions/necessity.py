@@ -14,36 +14,34 @@ from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.numbers import whole_number
 from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.questions import figures
-from secondary_sinks.questions.answer import Answer, combine_outcomes, judge, sum_counts
+from secondary_sinks.questions.answer import Answer, judge_ways
 from secondary_sinks.questions.forming import (
     Forming,
-    Place,
     by_place,
     cell_at,
     forming_frame,
 )
 from secondary_sinks.questions.held_out import (
-    TOO_FEW,
-    control_words,
+    ended_beyond_others,
     has_other,
     held_out,
+    other_controls,
     other_layers,
     other_words,
-    with_control,
-    without_others,
 )
 from secondary_sinks.questions.layers import layer_verdicts
 from secondary_sinks.questions.lost_by_layer import by_way, could_end, layer_effects
 from secondary_sinks.questions.matched_pairs import (
+    Place,
     TextPairs,
     count_censored,
+    count_left_out,
     match_pairs,
     with_progress,
 )
-from secondary_sinks.questions.question import Cells, Question, Sample
+from secondary_sinks.questions.question import CellCounts, Question, Sample
 from secondary_sinks.questions.run_claims import layers_of
-from secondary_sinks.questions.trials import Trial, frame_of, lives, rate_difference, run_trials
-from secondary_sinks.statistics import outcome_of
+from secondary_sinks.questions.trials import Trial, frame_of, run_trials, survives
 from secondary_sinks.types import Edit, LayerEffect, SinkTable, Trace, Verdict
 from secondary_sinks.types.frames import tidy
 
@@ -81,11 +79,11 @@ def necessity(
     Table "formed": at each sink, the MLPs that form sinks of its creation layer in earlier texts
     (`held_out`), ablated by `edits`; and as many other MLPs that could have ended it, if possible.
 
-    Verdicts: one for each layer that sinks need, or one that no layer is needed
-    (`layer_verdicts`); and whether sinks need the MLPs that formed earlier ones, judged by the
-    edits other than zero if there are any. Who writes a sink is another question (`roles`): a sink
-    that a head writes needs the MLPs that the head acts on. `n_claims`: number of claims that
-    intervals are corrected for (`n_claims_of`); by default those of this answer.
+    Verdicts: one for each layer that sinks need, or one that no layer is needed (`layer_verdicts`);
+    and whether sinks need the MLPs that formed earlier ones, judged by the edits other than zero if
+    there are any. Who writes a sink is another question (`roles`): a sink that a head writes needs
+    the MLPs that the head acts on. Intervals are corrected for `n_claims`, by default those of this
+    answer.
     """
     texts = match_pairs(traces, sinks)
     formed_by = by_place(model, texts, sinks, forming)
@@ -96,7 +94,7 @@ def necessity(
     cells = pd.concat(parts, ignore_index=True)
     formed = _formed_cells(model, texts, sinks, held_out(texts, formed_by), edits)
     n_claims = n_claims or len(could_end(cells)) + 1
-    left_out = sum_counts(*(text.left_out for text in texts))
+    left_out = count_left_out(texts)
     return Answer(
         question="necessity",
         cells=cells,
@@ -144,7 +142,7 @@ def _formed_cells(
     for text in texts:
         trials = []
         for case in text.cases:
-            own = found[case.sink.text_id, case.sink.pos].layers
+            own = found[case.place].layers
             places = {"forming": own, "other": other_layers(case.sink, own)}
             trials += [
                 Trial(
@@ -170,39 +168,34 @@ def is_there(edit: str, trace: Trace, pos: int) -> bool:
 def _formed_verdict(cells: pd.DataFrame, left_out: dict[str, int], n_claims: int) -> Verdict:
     """Verdict: do the MLPs that form sinks of earlier texts end these too, by edits but zero?
 
-    And others do not: with fewer others, nothing is supported
-    (`without_others`). Sinks of layer 0 have none: there the edits are controls of each other.
+    And others do not (`ended_beyond_others`). Sinks of layer 0 have none: there the edits are
+    controls of each other.
     """
     ways = by_way(cells)
     if len(ways) > 1:
         ways.pop("zero", None)
-    none = without_others(cells, "where", "forming")
     found = {
-        way: rate_difference(part, "where", "forming", "other", n_claims=n_claims, instead=none)
+        way: ended_beyond_others(part, "where", "forming", n_claims=n_claims)
         for way, part in ways.items()
     }
-    n_controls = with_control(cells, "where")
-    n_sinks = with_control(cells, "where", "forming")
-    outcome, agreement = combine_outcomes({way: outcome_of(one) for way, one in found.items()})
 
-    def why() -> str:
-        ended = 1 - lives(cells).groupby(cells["where"]).mean()
-        others = other_words(ended.get("other", 0.0), n_controls, n_sinks)
+    def why(agreement: str) -> str:
+        ended = 1 - survives(cells[cells["where"] == "forming"]).mean()
+        others = other_words(cells, "where", "forming")
         return (
-            f"with the MLPs ablated that form sinks of earlier texts, {ended['forming']:.0%} of "
+            f"with the MLPs ablated that form sinks of earlier texts, {ended:.0%} of "
             f"the sinks end{others and ', '}{others}; {agreement}"
         )
 
-    return judge(
+    return judge_ways(
         CLAIM,
-        min(found.values(), key=lambda one: one.value, default=None),
+        found,
         why,
+        lowest=True,
         statistic="share of sinks that end, but not if other MLPs are ablated instead",
-        controls=control_words(n_controls, n_sinks, TOO_FEW),
         left_out=left_out,
         n_claims=n_claims,
-        n_controls=n_controls,
-        outcome=outcome,
+        **other_controls(cells, "where", "forming"),
     )
 
 
@@ -214,13 +207,13 @@ def n_claims_about(sinks: SinkTable) -> int:
     return layers_of(sinks) + 1
 
 
-def cells_of(sample: Sample) -> Cells:
+def cells_of(sample: Sample) -> CellCounts:
     """Cost: every layer at each sink and its controls, then one or two groups of MLPs per sink.
 
     Each by all edits that are possible there. Exact for sinks formed by the MLP of their creation
     layer alone; for sinks with several forming MLPs there may be fewer controls.
     """
-    return Cells(replayed=sum(_n_cells(text, sample.sinks) for text in sample.texts))
+    return CellCounts(replayed=sum(_n_cells(text, sample.sinks) for text in sample.texts))
 
 
 def _n_cells(text: TextPairs, sinks: SinkTable) -> int:

@@ -57,7 +57,7 @@ class Sample:
         return sum(len(text.cases) for text in self.texts)
 
 
-class Cells(NamedTuple):
+class CellCounts(NamedTuple):
     """Number of cells that a question computes."""
 
     replayed: int = 0
@@ -120,7 +120,7 @@ class Question:
     `needs_forming`."""
     n_claims: Callable[[SinkTable], int]
     """Largest number of verdicts in its answer, for the correction of all intervals of a report."""
-    cost: Callable[[Sample], Cells]
+    cost: Callable[[Sample], CellCounts]
     """Number of cells that it computes with its defaults."""
     figures: Callable[[Answer, Shown], list[Drawing]]
     """Its figures, for an answer that has effects."""

@@ -16,20 +16,21 @@ from secondary_sinks.detection.contrasts import ROUNDING
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.questions import figures
-from secondary_sinks.questions.answer import Answer, combine_outcomes, judge
+from secondary_sinks.questions.answer import Answer, judge_ways
 from secondary_sinks.questions.damage import damage_of_cells
-from secondary_sinks.questions.forming import Forming, Place, by_place, cell_at, formed_only
+from secondary_sinks.questions.forming import Forming, by_place, cell_at, formed_only
 from secondary_sinks.questions.held_out import held_out
 from secondary_sinks.questions.lost_by_layer import by_way
 from secondary_sinks.questions.matched_pairs import (
+    Place,
     TextPairs,
     count_censored,
     match_pairs,
     with_progress,
 )
 from secondary_sinks.questions.necessity import WAYS, is_there
-from secondary_sinks.questions.question import Cells, Question, Sample
-from secondary_sinks.statistics import Interval, median_over_texts, outcome_of
+from secondary_sinks.questions.question import CellCounts, Question, Sample
+from secondary_sinks.statistics import Interval, median_over_texts
 from secondary_sinks.types import SinkTable, Trace, Verdict
 from secondary_sinks.types.lists import join_words
 
@@ -82,8 +83,8 @@ def redistribution(
     after it, medians over cells (`damage.damage_of_cells`).
 
     Verdict, about `beyond` of the primary: supported if its interval lies above one hundredth by
-    every way to ablate, contradicted if it lies below. `n_claims`: number of claims that the
-    interval is corrected for (`n_claims_of`); by default those of this answer.
+    every way to ablate, contradicted if it lies below. Intervals are corrected for `n_claims`, by
+    default those of this answer.
     """
     n_claims = n_claims or N_CLAIMS
     texts = match_pairs(traces, sinks)
@@ -127,7 +128,7 @@ def _rows(
         return
     there = sinks.of_text(text.trace.text_id).sinks
     every = {sink.pos for sink in there if sink.kind != "transient"}
-    layers = {case.sink.pos: found[case.sink.text_id, case.sink.pos].layers for case in text.cases}
+    layers = {case.sink.pos: found[case.place].layers for case in text.cases}
     cells = [cell_at(pos, layers[case.sink.pos], edit) for case, _, pos, edit in asked]
     watch = sorted(every | set(text.trace.reference.tolist()))
     total = recompute(model, text.trace, cells, watch=watch)
@@ -227,15 +228,15 @@ def _effects(way: str, cells: pd.DataFrame, n_claims: int) -> Iterator[dict[str,
 
 def _verdict(cells: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) -> Verdict:
     parts = by_way(cells)
-    found = {way: _beyond(part, "primary", n_claims) for way, part in parts.items()}
-    way, interval = next(iter(found.items()), ("", None))
-    outcome, agreement = combine_outcomes(
-        {name: outcome_of(one, MATERIAL) for name, one in found.items()}
-    )
-    return judge(
+
+    def why(agreement: str) -> str:
+        way, first = next(iter(parts.items()))
+        return f"{_in_words(list(_effects(way, first, n_claims)))}; {agreement}"
+
+    return judge_ways(
         CLAIM,
-        interval,
-        lambda: f"{_in_words(list(_effects(way, parts[way], n_claims)))}; {agreement}",
+        {way: _beyond(part, "primary", n_claims) for way, part in parts.items()},
+        why,
         statistic="share of the freed attention that the primary gains, minus its proportional "
         "share, median over texts",
         controls="proportional share: only the sink's key replaced; the same edits at token "
@@ -243,7 +244,6 @@ def _verdict(cells: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) ->
         left_out=left_out,
         n_claims=n_claims,
         line=MATERIAL,
-        outcome=outcome,
     )
 
 
@@ -261,7 +261,7 @@ def _percent(share: float) -> str:
     return f"{round(share, 3) + 0.0:.1%}"  # avoid "-0.0 %"
 
 
-def cells_of(sample: Sample) -> Cells:
+def cells_of(sample: Sample) -> CellCounts:
     """Cost: each way to ablate at every sink and at its control."""
     possible = [
         sum(
@@ -271,7 +271,7 @@ def cells_of(sample: Sample) -> Cells:
         )
         for text in sample.texts
     ]
-    return Cells(recomputed=[2 * number for number in possible])
+    return CellCounts(recomputed=[2 * number for number in possible])
 
 
 REDISTRIBUTION = Question(

@@ -18,17 +18,18 @@ from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.questions import figures
 from secondary_sinks.questions.answer import Answer, combine_outcomes, format_exclusions, verdict_of
-from secondary_sinks.questions.forming import Forming, Place, by_place, cell_at, formed_only
+from secondary_sinks.questions.forming import Forming, by_place, cell_at, formed_only
 from secondary_sinks.questions.lost_by_layer import by_way
 from secondary_sinks.questions.matched_pairs import (
     MatchedPair,
+    Place,
     TextPairs,
     count_censored,
     match_pairs,
     with_progress,
 )
 from secondary_sinks.questions.necessity import EDITS
-from secondary_sinks.questions.question import Cells, Question, Sample
+from secondary_sinks.questions.question import CellCounts, Question, Sample
 from secondary_sinks.statistics import Interval, median_over_texts, min_texts, outcome_of
 from secondary_sinks.types import Sink, SinkTable, Trace, Verdict
 
@@ -123,7 +124,7 @@ def _rows(
         change = _change(trace, primary, case.sink, window)
         if primary is None or not np.isfinite(change):
             continue
-        layers = found[trace.text_id, case.sink.pos].layers
+        layers = found[case.place].layers
         yield from _edited(model, trace, primary, case, layers, edits, window, change)
         return
 
@@ -195,36 +196,41 @@ def _verdict(
     left_out: Mapping[str, int],
     n_claims: int,
 ) -> Verdict:
-    words: dict[str, Any] = {
-        "statistic": "rise of the attention that later queries pay to the primary, from the "
-        "creation layer on, when a text's first secondary sink is removed, minus that for its "
-        "control; median over texts",
-        "unit": "attention",
-        "controls": "same edit at token twins, or at ordinary tokens nearby"
-        + format_exclusions(left_out),
-        "line": 0.0,
-        "n_claims": n_claims,
-    }
-    if not found:
-        why = "no removable sink has an active primary both before and after its creation layer"
-        return verdict_of(CLAIM, "inconclusive", why, None, **words)
-    interval = next(iter(found.values()))
-    first = next(iter(ways.values())).median()
+    outcome, interval = "inconclusive", next(iter(found.values()), None)
     least = min_texts(n_claims)
-    if interval.n_texts < least:
+    if interval is None:
+        why = "no removable sink has an active primary both before and after its creation layer"
+    elif interval.n_texts < least:
         texts = count(interval.n_texts, "text")
         why = f"only {texts} with a removable sink; at least {least} are needed"
-        return verdict_of(CLAIM, "inconclusive", why, interval, **words)
-    outcome, agreement = combine_outcomes(
-        {way: _outcome(one, alone[way]) for way, one in found.items()}
+    else:
+        outcome, agreement = combine_outcomes(
+            {way: _outcome(one, alone[way]) for way, one in found.items()}
+        )
+        why = f"{_in_words(next(iter(ways.values())).median())}; {agreement}"
+    return verdict_of(
+        CLAIM,
+        outcome,
+        why,
+        interval,
+        statistic="rise of the attention that later queries pay to the primary, from the creation "
+        "layer on, when a text's first secondary sink is removed, minus that for its control; "
+        "median over texts",
+        unit="attention",
+        controls="same edit at token twins, or at ordinary tokens nearby"
+        + format_exclusions(left_out),
+        line=0.0,
+        n_claims=n_claims,
     )
-    why = (
+
+
+def _in_words(medians: "pd.Series[float]") -> str:
+    return (
         f"with the first secondary sink removed, later queries pay the primary "
-        f"{first['alone']:+.3f} of their attention more (with its control removed, "
-        f"{first['controls']:+.3f}), the gain by the softmax included; in the clean run this had "
-        f"changed by {first['change']:+.3f} at the creation layer (medians over texts); {agreement}"
+        f"{medians['alone']:+.3f} of their attention more (with its control removed, "
+        f"{medians['controls']:+.3f}), the gain by the softmax included; in the clean run this had "
+        f"changed by {medians['change']:+.3f} at the creation layer (medians over texts)"
     )
-    return verdict_of(CLAIM, outcome, why, interval, **words)
 
 
 def _outcome(beyond: Interval, alone: Interval) -> str:
@@ -233,12 +239,12 @@ def _outcome(beyond: Interval, alone: Interval) -> str:
     return outcomes.pop() if len(outcomes) == 1 else "inconclusive"
 
 
-def cells_of(sample: Sample) -> Cells:
+def cells_of(sample: Sample) -> CellCounts:
     """Cost: each way to ablate at one sink of each text and at its control.
 
     An upper bound: a text without an active primary around its first sink costs nothing.
     """
-    return Cells(recomputed=[2 * len(EDITS) * bool(text.cases) for text in sample.texts])
+    return CellCounts(recomputed=[2 * len(EDITS) * bool(text.cases) for text in sample.texts])
 
 
 RESTORATION = Question(

@@ -40,7 +40,7 @@ NOTHING_KEPT: Kept = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Asked:
+class SinkWithTwins:
     """A sink to test, and its twins."""
 
     sink: Sink
@@ -55,7 +55,9 @@ class Asked:
         return self.sink.text_id, self.sink.pos
 
 
-def asked_of(traces: Sequence[Trace], sinks: SinkTable) -> tuple[list[Asked], dict[str, int]]:
+def sinks_with_twins(
+    traces: Sequence[Trace], sinks: SinkTable
+) -> tuple[list[SinkWithTwins], dict[str, int]]:
     """The sinks that get roles, and the number of sinks left out, by reason.
 
     Roles are given to sinks of `LASTING` kinds: secondary and primary-like ones.
@@ -73,7 +75,7 @@ def asked_of(traces: Sequence[Trace], sinks: SinkTable) -> tuple[list[Asked], di
 
 def roles_cost(traces: Sequence[Trace], sinks: SinkTable) -> Cost:
     """Number of cells of `roles`, without those of MLPs that may write a sink together."""
-    asked, _ = asked_of(traces, sinks)
+    asked, _ = sinks_with_twins(traces, sinks)
     return Cost(question="roles", replayed=sum(len([*_tests(one)]) for one in asked), recomputed=0)
 
 
@@ -122,11 +124,11 @@ def match_homes(wanted: Mapping[str, Iterable[int]], twins: Twins) -> Homes:
     return found
 
 
-def _asked(sink: Sink, texts: Mapping[str, Trace], homes: Homes, twins: Twins) -> Asked:
+def _asked(sink: Sink, texts: Mapping[str, Trace], homes: Homes, twins: Twins) -> SinkWithTwins:
     home = homes.get((sink.text_id, sink.token_id))
     able = twins[home][sink.token_id] if home else ()
     near = sorted(able, key=lambda pos: (abs(pos - sink.pos), pos))
-    return Asked(
+    return SinkWithTwins(
         sink=sink,
         trace=texts[sink.text_id],
         home=texts[home or sink.text_id],
@@ -149,14 +151,14 @@ def _twins(traces: Iterable[Trace], sinks: SinkTable, tokens: Iterable[int]) -> 
 
 
 def run_tests(
-    model: HookedModel, asked: Sequence[Asked], sinks: SinkTable, kept: Kept
+    model: HookedModel, asked: Sequence[SinkWithTwins], sinks: SinkTable, kept: Kept
 ) -> pd.DataFrame:
     """All tests of single MLPs up to each sink's creation layer; result as of `run_pairs`."""
     return run_pairs(model, [(one, trial) for one in asked for trial in _tests(one)], sinks, kept)
 
 
 def run_pairs(
-    model: HookedModel, pairs: Iterable[tuple[Asked, Trial]], sinks: SinkTable, kept: Kept
+    model: HookedModel, pairs: Iterable[tuple[SinkWithTwins, Trial]], sinks: SinkTable, kept: Kept
 ) -> pd.DataFrame:
     """Is the edited token a sink? One row per sink, group of layers and test.
 
@@ -172,7 +174,7 @@ def run_pairs(
 
 def run_rows(
     model: HookedModel,
-    pairs: Sequence[tuple[Asked, Trial]],
+    pairs: Sequence[tuple[SinkWithTwins, Trial]],
     sinks: SinkTable,
     kept: Kept = NOTHING_KEPT,
 ) -> list[dict[str, Any]]:
@@ -196,11 +198,11 @@ def run_rows(
     return [rows[number] for number in range(len(pairs))]
 
 
-def _edited_text(one: Asked, trial: Trial) -> Trace:
+def _edited_text(one: SinkWithTwins, trial: Trial) -> Trace:
     return one.home if trial.words["test"] == "create" else one.trace
 
 
-def _tests(one: Asked) -> Iterator[Trial]:
+def _tests(one: SinkWithTwins) -> Iterator[Trial]:
     pos = one.sink.pos
     for layer in range(one.sink.l_start + 1):
         yield _trial(one, "zero", (layer,), pos, [Edit(pos=pos, layer=layer)])
@@ -211,12 +213,12 @@ def _tests(one: Asked) -> Iterator[Trial]:
             yield _trial(one, "each", (layer,), pos, [replaced_by_twins(one, layer, twin)])
 
 
-def replaced_by_twins(one: Asked, layer: int, twins: int | tuple[int, ...]) -> Edit:
+def replaced_by_twins(one: SinkWithTwins, layer: int, twins: int | tuple[int, ...]) -> Edit:
     """Edit: replace the MLP output at the sink by that at a twin, or the mean over twins."""
     return patched(one.sink.pos, (layer,), twins, one.home, one.trace)
 
 
-def group_tests(one: Asked, group: tuple[int, ...]) -> Iterator[Trial]:
+def group_tests(one: SinkWithTwins, group: tuple[int, ...]) -> Iterator[Trial]:
     """The tests rescue, floor and create, for the MLPs of one or several layers together."""
     pos, last = one.sink.pos, max(group)
     others = tuple(layer for layer in range(last) if layer not in group)
@@ -243,6 +245,8 @@ def patched(
     return Edit(pos=pos, layer=layers, kind="patch", site=site, units=units, donor=donor, text=text)
 
 
-def _trial(one: Asked, test: str, group: tuple[int, ...], pos: int, cell: Sequence[Edit]) -> Trial:
+def _trial(
+    one: SinkWithTwins, test: str, group: tuple[int, ...], pos: int, cell: Sequence[Edit]
+) -> Trial:
     words = {"of_text": one.trace.text_id, "group": group, "test": test}
     return Trial(sink=one.sink, pos=pos, cell=tuple(cell), words=words)

@@ -42,10 +42,10 @@ from secondary_sinks.questions.answer import Answer
 from secondary_sinks.questions.matched_pairs import with_progress
 from secondary_sinks.questions.role_tests import (
     NOTHING_KEPT,
-    Asked,
     Kept,
-    asked_of,
+    SinkWithTwins,
     run_tests,
+    sinks_with_twins,
 )
 from secondary_sinks.questions.writers import shares_of_roles, writer_verdicts
 from secondary_sinks.questions.written_together import Group, Results, by_sink, written_together
@@ -135,7 +135,7 @@ def roles(
     are corrected for `n_claims` (`n_claims_of`); by default those of this answer.
     """
     texts = as_traces(traces)
-    asked, left_out = asked_of(texts, sinks)
+    asked, left_out = sinks_with_twins(texts, sinks)
     found: list[Role] = []
     for text in with_progress(texts, progress):
         found += _of_text(model, text, [one for one in asked if one.trace is text], sinks, kept)
@@ -164,7 +164,7 @@ def null_cosine(d_model: int) -> float:
 
 
 def _of_text(
-    model: HookedModel, text: Trace, asked: Sequence[Asked], sinks: SinkTable, kept: Kept
+    model: HookedModel, text: Trace, asked: Sequence[SinkWithTwins], sinks: SinkTable, kept: Kept
 ) -> list[Role]:
     """The roles at the sinks of one text, in order."""
     if not asked:
@@ -183,7 +183,7 @@ def _of_text(
     ]
 
 
-def _measured(one: Asked, alive: Results) -> list[Role]:
+def _measured(one: SinkWithTwins, alive: Results) -> list[Role]:
     """One row per layer with the test results; the roles are not decided yet."""
     sink, nan = one.sink, math.nan
     null = null_cosine(one.trace.typical.shape[1])

@@ -14,7 +14,7 @@ from secondary_sinks.questions.layers import (
 )
 from secondary_sinks.questions.lost_by_layer import could_end, effects_by_layer, pairs_of
 from secondary_sinks.questions.matched_pairs import testable
-from secondary_sinks.questions.writers import NAMING, levels_in, writer_verdicts
+from secondary_sinks.questions.writers import NAMING, judged_levels, writer_verdicts
 from secondary_sinks.types import LASTING, SinkTable
 
 
@@ -85,7 +85,7 @@ def run_claims(
 def _count(effects: pd.DataFrame | None, roles: pd.DataFrame | None) -> int:
     """Number of claims: layers that could end a sink, one for later layers, and the writers."""
     by_layer = 0 if effects is None else max(len(could_end(effects)), 1) + 1
-    return by_layer + (0 if roles is None else NAMING * max(len(levels_in(roles)), 1))
+    return by_layer + (0 if roles is None else NAMING * len(judged_levels(roles)))
 
 
 def _plain(found: Sequence[Any]) -> list[dict[str, Any]]:

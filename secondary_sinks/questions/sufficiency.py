@@ -8,33 +8,33 @@ import pandas as pd
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.questions import figures
-from secondary_sinks.questions.answer import Answer, judge, sum_counts
-from secondary_sinks.questions.forming import Forming, Place, by_place, none_found
+from secondary_sinks.questions.answer import Answer, judge
+from secondary_sinks.questions.forming import Forming, by_place, none_found
 from secondary_sinks.questions.held_out import (
-    TOO_FEW,
-    control_words,
+    ended_beyond_others,
     has_other,
     held_out,
+    other_controls,
     other_layers,
     other_words,
-    with_control,
-    without_others,
 )
 from secondary_sinks.questions.matched_pairs import (
     MatchedPair,
+    Place,
     TextPairs,
     count_censored,
+    count_left_out,
     match_pairs,
     with_progress,
 )
-from secondary_sinks.questions.question import Cells, Question, Sample
+from secondary_sinks.questions.question import CellCounts, Question, Sample
 from secondary_sinks.questions.trials import (
     Trial,
     frame_of,
-    lives,
     rate_difference,
     run_trials,
     summary,
+    survives,
 )
 from secondary_sinks.types import Edit, SinkTable, Trace, Verdict, mass_lost
 from secondary_sinks.types.lists import one_or_more
@@ -71,11 +71,10 @@ def sufficiency(
 
     Verdicts: on the share of tokens that become sinks and do not with ordinary donors, and on the
     share of sinks that end (no sink any more, nor half of its attention) and do not with other
-    MLPs; with fewer others, nothing is supported (`without_others`).
-    Supported if the interval lies above one half, contradicted if it lies below and so does the
-    share without regard to the controls. Sinks without forming MLPs are included; they count as
-    failures. `n_claims`: number of claims that intervals are corrected for (`n_claims_of`); by
-    default those of this answer.
+    MLPs; with fewer others, nothing is supported (`held_out.ended_beyond_others`). Supported if the
+    interval lies above one half, contradicted if it lies below and so does the share without regard
+    to the controls. Sinks without forming MLPs are included; they count as failures. Intervals are
+    corrected for `n_claims`, by default those of this answer.
     """
     n_claims = n_claims or N_CLAIMS
     texts = match_pairs(traces, sinks)
@@ -86,7 +85,7 @@ def sufficiency(
         trials = list(_trials(text, tested_with, layers, seeds))
         rows += run_trials(model, text.trace, sinks.thresholds, trials)
     cells = frame_of(rows, *WORDS)
-    left_out = sum_counts(*(text.left_out for text in texts))
+    left_out = count_left_out(texts)
     why = _twins(texts) + none_found(texts, formed_by)
     return Answer(
         question="sufficiency",
@@ -109,7 +108,7 @@ def _trials(
 ) -> Iterator[Trial]:
     every = range(len(text.trace.norm)) if layers is None else one_or_more(layers)
     for case in text.cases:
-        sink, own = case.sink, found[case.sink.text_id, case.sink.pos].layers
+        sink, own = case.sink, found[case.place].layers
         alone = (sink.l_start,)
         places = {"forming": own, "other": other_layers(sink, own)}
         single = [("layer", (la,)) for la in every]
@@ -155,7 +154,7 @@ def _denoising(
     part = cells[(cells["patch"] == "denoising") & (cells["where"] == "creation")]
     interval = rate_difference(part, "donor", "sink", "ordinary", alive=True, n_claims=n_claims)
     made = part[part["donor"] == "sink"]
-    ordinary = lives(part[part["donor"] == "ordinary"]).mean()
+    ordinary = survives(part[part["donor"] == "ordinary"]).mean()
     sinks = cells[(cells["patch"] == "noising") & (cells["where"] == "forming")]
     group = cells[(cells["patch"] == "denoising") & (cells["where"] == "forming")]
     return judge(
@@ -178,30 +177,22 @@ def _denoising(
 
 def _noising(cells: pd.DataFrame, why: str, left_out: Mapping[str, int], n_claims: int) -> Verdict:
     part = cells[(cells["patch"] == "noising") & (cells["where"] != "layer")]
-    n_controls, n_sinks = (with_control(part, "where", one) for one in ("other", "forming"))
-    none = without_others(part, "where", "forming")
-    interval = rate_difference(part, "where", "forming", "other", n_claims=n_claims, instead=none)
     at = part[part["where"] == "forming"]
     clean = at["mass_clean"].mean()
     lost = float(mass_lost(clean, at["mass_edited"].mean(), clean))
-    others = other_words(1 - _lives(part, "other"), n_controls, n_sinks)
+    others = other_words(part, "where", "forming")
     return judge(
         NOISING,
-        interval,
+        ended_beyond_others(part, "where", "forming", n_claims=n_claims),
         lambda: (
-            f"{1 - _lives(part, 'forming'):.0%} of the sinks end and lose {lost:.0%} of "
+            f"{1 - survives(at).mean():.0%} of the sinks end and lose {lost:.0%} of "
             f"their attention{others and '; '}{others}{why}"
         ),
         statistic="share of sinks that end, but not if other MLPs are patched instead",
-        controls=control_words(n_controls, n_sinks, TOO_FEW),
         left_out=left_out,
         n_claims=n_claims,
-        n_controls=n_controls,
+        **other_controls(part, "where", "forming"),
     )
-
-
-def _lives(cells: pd.DataFrame, where: str) -> float:
-    return float(lives(cells[cells["where"] == where]).mean())
 
 
 def _twins(texts: Sequence[TextPairs]) -> str:
@@ -209,10 +200,10 @@ def _twins(texts: Sequence[TextPairs]) -> str:
     return f"; {kinds.count('twin')} of {len(kinds)} control tokens are token twins"
 
 
-def cells_of(sample: Sample) -> Cells:
+def cells_of(sample: Sample) -> CellCounts:
     """Cost: each layer and all forming MLPs, both ways, with their controls; one MLP alone."""
     able = sum(has_other(case.sink) for text in sample.texts for case in text.cases)
-    return Cells(replayed=sample.n_sinks * (2 * (1 + sample.n_layers) + 1 + SEEDS) + 2 * able)
+    return CellCounts(replayed=sample.n_sinks * (2 * (1 + sample.n_layers) + 1 + SEEDS) + 2 * able)
 
 
 SUFFICIENCY = Question(

@@ -119,7 +119,7 @@ def rate_difference(
     *,
     alive: bool = False,
     n_claims: int = 1,
-    of: str = "lives",
+    of: str = "survives",
     instead: "float | pd.Series[float] | None" = None,
 ) -> Interval:
     """Share of sinks that end under condition `own` and do not under condition `control`.
@@ -142,13 +142,13 @@ def paired_rates(
     control: str,
     *,
     alive: bool = False,
-    of: str = "lives",
+    of: str = "survives",
 ) -> pd.DataFrame:
     """Share of cells that end (or, `alive`, do not): row per sink, columns `own` and `control`.
 
-    `of` is the outcome that ends: "lives" (`lives`), or "draws" for attention alone. With `alive`,
-    `own` counts only sinks by the criterion. Column `column` has the conditions; several cells of
-    the same sink and condition (seeds) are averaged. NaN without a cell.
+    `of` is the outcome that ends: "survives" (`survives`), or "draws" for attention alone. With
+    `alive`, `own` counts only sinks by the criterion. Column `column` has the conditions; several
+    cells of the same sink and condition (seeds) are averaged. NaN without a cell.
     """
     by_case = rates(cells, column, alive=alive, of=of).reindex(columns=[own, control])
     if alive:
@@ -156,7 +156,7 @@ def paired_rates(
     return by_case
 
 
-def lives(cells: pd.DataFrame) -> "pd.Series[float]":
+def survives(cells: pd.DataFrame) -> "pd.Series[float]":
     """1 where a token is a sink by the criterion or still draws half of the attention, else 0.
 
     The criterion asks for a norm and a direction, which most edits take away by themselves. A sink
@@ -165,9 +165,9 @@ def lives(cells: pd.DataFrame) -> "pd.Series[float]":
     return (cells["is_sink"].astype(bool) | cells["draws"].astype(bool)).astype(float)
 
 
-def rates(cells: pd.DataFrame, column: str, *, alive: bool, of: str = "lives") -> pd.DataFrame:
+def rates(cells: pd.DataFrame, column: str, *, alive: bool, of: str = "survives") -> pd.DataFrame:
     """Share of cells that end, or (`alive`) do not: row per sink, column per condition."""
-    value = lives(cells) if of == "lives" else cells[of].astype(float)
+    value = survives(cells) if of == "survives" else cells[of].astype(float)
     keys = [cells["text_id"], cells["sink_pos"], cells[column]]
     return (value if alive else 1 - value).groupby(keys).mean().unstack()
 

@@ -50,6 +50,11 @@ def levels_in(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     return [(name, part) for name, part in parts if len(part)]
 
 
+def judged_levels(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """`levels_in`, or all of a table without any: a verdict says that there are no sinks, too."""
+    return levels_in(table) or [("secondary sinks", table)]
+
+
 def shares_of_roles(table: pd.DataFrame) -> pd.DataFrame:
     """Share of sinks for which an MLP has each role, by level and layer."""
     rows = [
@@ -79,10 +84,9 @@ def writer_verdicts(table: pd.DataFrame, n_claims: int | None = None) -> tuple[V
     for `n_claims`, by default those of this table; each level counts two, since its writer is named
     by the same sinks.
     """
-    levels = levels_in(table)
-    n_claims = n_claims or NAMING * max(len(levels), 1)
-    found = [verdict for name, part in levels for verdict in _of_level(name, part, n_claims)]
-    return tuple(found) or (_verdict("secondary sinks", table, (), None, n_claims),)
+    levels = judged_levels(table)
+    n_claims = n_claims or NAMING * len(levels)
+    return tuple(verdict for name, part in levels for verdict in _of_level(name, part, n_claims))
 
 
 def writers_of(known: pd.DataFrame) -> list[Group]:
@@ -109,13 +113,6 @@ def _most(known: pd.DataFrame) -> Group:
         for group in dict.fromkeys(filter(None, written))
     }
     return max(shares, key=lambda group: shares[group], default=())
-
-
-def _shares(known: pd.DataFrame, role: str) -> dict[int, float]:
-    """Share of all sinks for which an MLP has this role, by its layer."""
-    n_sinks = len(known[["text_id", "pos"]].drop_duplicates())
-    found = (known["role"] == role).groupby(known["layer"]).sum()
-    return {int(str(layer)): int(count) / n_sinks for layer, count in found.items()}
 
 
 def _verdict(
@@ -174,7 +171,8 @@ def _words(
     who = "writer: none" if layer is None else f"writer: MLP {layer}"
     who += f" together with {_mlps(others)}" if others else ""
     sentence = [f"{who} ({wrote} of {count(n, 'sink')} in {count(n_texts, 'text')})"]
-    enablers = [one for one, share in _shares(known, "enabler").items() if share > 0.5]
+    enables = (known["role"] == "enabler").groupby(known["layer"]).sum()
+    enablers = [int(layer) for layer in enables.index[enables > n / 2]]
     what = "enablers" if len(enablers) > 1 else "enabler"
     sentence += [f"{what}: {_mlps(enablers)}"] if enablers else []
     open_rows = known[known["role"] == "undecided"]

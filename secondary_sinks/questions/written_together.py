@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from secondary_sinks.layerwise.protocol import HookedModel
-from secondary_sinks.questions.role_tests import Asked, Kept, group_tests, run_pairs
+from secondary_sinks.questions.role_tests import Kept, SinkWithTwins, group_tests, run_pairs
 from secondary_sinks.types import SinkTable
 
 Group = tuple[int, ...]
@@ -17,7 +17,7 @@ NAN = float("nan")
 
 
 def written_together(
-    model: HookedModel, may: Sequence[tuple[Asked, Group]], sinks: SinkTable, kept: Kept
+    model: HookedModel, may: Sequence[tuple[SinkWithTwins, Group]], sinks: SinkTable, kept: Kept
 ) -> dict[Place, Group]:
     """The MLPs that write each sink together, of the groups of MLPs that `may`.
 
@@ -34,7 +34,7 @@ def written_together(
 
 
 def _tested(
-    model: HookedModel, parts: Sequence[tuple[Asked, Group]], sinks: SinkTable, kept: Kept
+    model: HookedModel, parts: Sequence[tuple[SinkWithTwins, Group]], sinks: SinkTable, kept: Kept
 ) -> dict[Place, dict[tuple[Group, str], float]]:
     """Results of the tests of groups, by sink."""
     pairs = [(one, trial) for one, part in parts for trial in group_tests(one, part)]

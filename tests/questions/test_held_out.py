@@ -4,7 +4,7 @@ import random
 from itertools import chain
 
 from secondary_sinks.questions.forming import Forming
-from secondary_sinks.questions.held_out import control_words, held_out, other_layers
+from secondary_sinks.questions.held_out import TOO_FEW, control_words, held_out, other_layers
 from secondary_sinks.questions.matched_pairs import MatchedPair, TextPairs
 from secondary_sinks.types import Sink, Trace
 
@@ -108,10 +108,8 @@ def test_controls_are_as_many_layers_that_could_have_ended_the_sink_or_none():
 
 
 def test_where_no_control_is_possible_it_is_said():
-    assert control_words(7, 7, "x") == (
+    assert control_words(7, 7) == (
         "the same number of other MLPs up to the creation layer, at the same sink"
     )
-    assert control_words(0, 7, "token twins").startswith("no control with other MLPs")
-    assert "at the 3 of 7 sinks that have that many; token twins" in control_words(
-        3, 7, "token twins"
-    )
+    assert control_words(0, 7).startswith("no control with other MLPs")
+    assert f"at the 3 of 7 sinks that have that many; {TOO_FEW}" in control_words(3, 7)

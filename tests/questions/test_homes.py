@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from secondary_sinks import detect, observe, roles, trigger
-from secondary_sinks.questions.role_tests import asked_of, match_homes
+from secondary_sinks.questions.role_tests import match_homes, sinks_with_twins
 from secondary_sinks.questions.writers import NO_TWIN
 from secondary_sinks.statistics import outcome_of, share_over_texts
 from secondary_sinks.testing.planted import Plant
@@ -33,7 +33,7 @@ def texts(own=0, without=0, free=0):
 
 def homes_of(traces, sinks):
     """The text with the twins of each text's sink; None where there is none."""
-    asked, _ = asked_of(traces, sinks)
+    asked, _ = sinks_with_twins(traces, sinks)
     return {one.trace.text_id: one.home.text_id if one.twins else None for one in asked}
 
 
@@ -82,7 +82,7 @@ def test_twins_in_a_beginning_that_an_earlier_text_has_too_are_the_same_measurem
     late[12], late[POS + 2] = tokens[13], tokens[POS]
     given = {"first": tokens, "second": other, "third": late}
     traces = [observe(garden.model, one, text_id=name) for name, one in given.items()]
-    asked, _ = asked_of(traces, detect(traces))
+    asked, _ = sinks_with_twins(traces, detect(traces))
     assert {one.trace.text_id: one.twins for one in asked} == {
         "first": (4, 3),
         "second": (),

@@ -7,7 +7,6 @@ there from its mean over the token twins. Their values at the twins are put in t
     only     all but the first k are the twins'; does the sink live?
 """
 
-import random
 from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
@@ -18,25 +17,26 @@ from torch import Tensor
 from secondary_sinks.display import count
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.observation.activations import activations
+from secondary_sinks.questions import few_units
 from secondary_sinks.questions.answer import judge
-from secondary_sinks.questions.role_tests import Asked, patched, run_rows
-from secondary_sinks.questions.sparsity import SEEDS, least_of, sizes_of
-from secondary_sinks.questions.trials import Trial, frame_of, paired_rates, rate_difference
+from secondary_sinks.questions.matched_pairs import Place
+from secondary_sinks.questions.role_tests import SinkWithTwins, patched, run_rows
+from secondary_sinks.questions.trials import Trial, frame_of
 from secondary_sinks.types import SinkTable, Verdict
 
-Writers = Mapping[tuple[str, int], tuple[int, ...]]
+Writers = Mapping[Place, tuple[int, ...]]
 """Layers of the MLPs that write each sink, by text and position."""
 WORDS = ("test", "coordinates", "k", "few", "seed")
 NEEDED = "a sink ends without the few coordinates in which its writer writes something else"
 ENOUGH = "a sink stays with only the few coordinates in which its writer writes something else"
-N_CLAIMS = 2
+CLAIMS = {"without": NEEDED, "only": ENOUGH}
 NO_WRITER = "without a writer, or without a twin"
 
 
 def coordinate_cells(
-    model: HookedModel, asked: Sequence[Asked], writers: Writers, sinks: SinkTable
+    model: HookedModel, asked: Sequence[SinkWithTwins], writers: Writers, sinks: SinkTable
 ) -> pd.DataFrame:
-    """One row per sink, test and set of coordinates; `trials.lives` says whether it lives.
+    """One row per sink, test and set of coordinates; `trials.survives` says whether it lives.
 
     Column `coordinates`: "top" are those that differ most, "random" as many of all, drawn `SEEDS`
     times. Column `few` marks the k that the verdicts are about: the share `FEW` of all coordinates.
@@ -55,7 +55,7 @@ Vectors = Mapping[tuple[str, int, int], Float[Tensor, "d_model"]]
 """MLP outputs by text, position and layer."""
 
 
-def _written(model: HookedModel, asked: Sequence[Asked], writers: Writers) -> Vectors:
+def _written(model: HookedModel, asked: Sequence[SinkWithTwins], writers: Writers) -> Vectors:
     """What the writers write at the sinks and at their twins; one pass per text."""
     texts = {text.text_id: text for one in asked for text in (one.trace, one.home)}
     needed: dict[str, set[tuple[int, int]]] = {name: set() for name in texts}
@@ -72,7 +72,7 @@ def _written(model: HookedModel, asked: Sequence[Asked], writers: Writers) -> Ve
     return found
 
 
-def _ranked(one: Asked, layers: Sequence[int], vectors: Vectors) -> list[int]:
+def _ranked(one: SinkWithTwins, layers: Sequence[int], vectors: Vectors) -> list[int]:
     """All coordinates; first those in which the sum over the writers differs most from twins."""
     total = sum(
         vectors[one.trace.text_id, one.sink.pos, layer]
@@ -83,57 +83,35 @@ def _ranked(one: Asked, layers: Sequence[int], vectors: Vectors) -> list[int]:
     return [int(index) for index in total.abs().argsort(descending=True, stable=True)]
 
 
-def _trials(one: Asked, layers: tuple[int, ...], ranked: Sequence[int]) -> Iterator[Trial]:
-    for k in sizes_of(len(ranked)):
-        words = {"k": k, "few": k == least_of(len(ranked))}
-        yield from _both(one, layers, ranked, ranked[:k], {"coordinates": "top", **words})
-        for seed in range(SEEDS):
-            chance = random.Random(f"{seed} {one.sink.text_id} {one.sink.pos} {k}")
-            more = {"coordinates": "random", "seed": seed, **words}
-            yield from _both(one, layers, ranked, chance.sample(list(ranked), k), more)
-
-
-def _both(
-    one: Asked,
-    layers: tuple[int, ...],
-    every: Sequence[int],
-    chosen: Sequence[int],
-    words: dict[str, object],
-) -> Iterator[Trial]:
-    """The twins' values at the chosen coordinates, then at all others."""
-    rest = sorted({*every} - {*chosen})
-    for test, units in (("without", list(chosen)), ("only", rest)):
-        place = (one.sink.pos, layers, one.twins, one.home, one.trace, "mlp_out", tuple(units))
-        told = {"seed": None, **words, "test": test}
-        yield Trial(sink=one.sink, pos=one.sink.pos, cell=(patched(*place),), words=told)
+def _trials(one: SinkWithTwins, layers: tuple[int, ...], ranked: Sequence[int]) -> Iterator[Trial]:
+    pos = one.sink.pos
+    for k in few_units.sizes_of(len(ranked)):
+        words = {"k": k, "few": k == few_units.least_of(len(ranked))}
+        for more, units in few_units.edited_units(one.sink, ranked, k, "coordinates"):
+            edit = patched(pos, layers, one.twins, one.home, one.trace, "mlp_out", tuple(units))
+            yield Trial(sink=one.sink, pos=pos, cell=(edit,), words=words | more)
 
 
 def coordinate_verdicts(
     cells: pd.DataFrame, left_out: Mapping[str, int], n_claims: int
 ) -> tuple[Verdict, ...]:
     """Do the few coordinates end the sink, and are they enough? Each compared with one half."""
-    return tuple(_verdict(cells, test, left_out, n_claims) for test in ("without", "only"))
+    return tuple(_verdict(cells, test, left_out, n_claims) for test in CLAIMS)
 
 
 def _verdict(cells: pd.DataFrame, test: str, left_out: Mapping[str, int], n_claims: int) -> Verdict:
-    claim, verb = (ENOUGH, "stay") if test == "only" else (NEEDED, "end")
-    part = cells[(cells["test"] == test) & cells["few"].astype(bool)]
-    alive = test == "only"
+    part = few_units.judged(cells, test)
 
     def why() -> str:
-        top, other = paired_rates(part, "coordinates", "top", "random", alive=alive).mean()
-        return (
-            f"{'with only' if alive else 'without'} the "
-            f"{count(int(part['k'].iloc[0]), 'coordinate')} in which the writer's output differs "
-            f"most from that at twins, {top:.0%} of the sinks {verb}; with random coordinates "
-            f"instead, {other:.0%}{' do, or draw half of their attention' * alive}"
-        )
+        few = count(int(part["k"].iloc[0]), "coordinate")
+        which = f"{few} in which the writer's output differs most from that at twins"
+        return few_units.in_words(part, test, "coordinates", which)
 
     return judge(
-        claim,
-        rate_difference(part, "coordinates", "top", "random", alive=alive, n_claims=n_claims),
+        CLAIMS[test],
+        few_units.share_of(part, test, "coordinates", n_claims),
         why,
-        statistic=f"share of sinks that {verb}, but not with random coordinates instead",
+        statistic=few_units.statistic_of(test, "coordinates"),
         controls="the same number of random coordinates",
         left_out=left_out,
         n_claims=n_claims,

@@ -75,27 +75,24 @@ def reader_figures(answer: Answer, shown: Shown) -> list[Drawing]:
 def function_figures(answer: Answer, shown: Shown) -> list[Drawing]:
     """How much later predictions change, by distance from the sink."""
     frame = pd.DataFrame(_by_distance(answer.tables["distance"]), columns=list(LINES))
+    if frame.empty:
+        return []
     caption = (
         "How much later predictions change (KL, nats) when later queries get no attention or no "
         "value from a token, by distance from it. Means over texts, bands t intervals."
     )
     options = {"panels": PANELS, "x_title": "distance from the sink, in tokens", "height": 130}
     title = "What later tokens lose"
-    return one_drawing("lines", "function", title, caption, frame, options=options) * bool(
-        len(frame)
-    )
+    return one_drawing("lines", "function", title, caption, frame, options=options)
 
 
 def eviction_figures(answer: Answer, shown: Shown) -> list[Drawing]:
     """Rise of the loss for each cache."""
     effects = answer.effects
-    frame = pd.DataFrame(
-        {
-            "row": effects["cache"] + ": " + effects["keys"],
-            "series": effects["cache"],
-            "value": effects["rise"],
-            **{name: effects[name] for name in ("low", "high", "n_texts")},
-        }
+    rows = effects.assign(
+        row=effects["cache"] + ": " + effects["keys"],
+        series=effects["cache"],
+        value=effects["rise"],
     )
     caption = (
         "Rise of the loss as a share of the clean loss when keys are dropped from the cache, and "
@@ -103,7 +100,7 @@ def eviction_figures(answer: Answer, shown: Shown) -> list[Drawing]:
         "are not corrected for several rows."
     )
     options = {"axis": "rise of the loss, as a share of it", "line": 0.0}
-    return _dots("eviction", "Keys dropped and kept", caption, frame.to_dict("records"), options)
+    return _dots("eviction", "Keys dropped and kept", caption, rows.to_dict("records"), options)
 
 
 def _dots(

@@ -11,7 +11,7 @@ from secondary_sinks.causal.controls import ever_sinks
 from secondary_sinks.errors import EditError
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.progress import Progress, shows_progress
-from secondary_sinks.questions.answer import Answer, sum_counts
+from secondary_sinks.questions.answer import Answer
 from secondary_sinks.questions.circuit.cuts import Cut, CutLosses, run_cuts
 from secondary_sinks.questions.circuit.drawings import eviction_figures
 from secondary_sinks.questions.circuit.eviction_verdicts import (
@@ -22,10 +22,11 @@ from secondary_sinks.questions.circuit.eviction_verdicts import (
 from secondary_sinks.questions.matched_pairs import (
     TextPairs,
     count_censored,
+    count_left_out,
     match_pairs,
     with_progress,
 )
-from secondary_sinks.questions.question import Cells, Question, Sample
+from secondary_sinks.questions.question import CellCounts, Question, Sample
 from secondary_sinks.types import SinkTable, Trace
 
 WINDOW = 64
@@ -74,9 +75,8 @@ def eviction(
     Verdicts, about medians over texts against a line of one hundredth: dropping the secondary sinks
     costs more than dropping random keys; so it does with the primary dropped too, which they may
     stand in for; and keeping them is better than keeping heavy hitters, where these are other keys
-    (elsewhere both caches are the same). `n_claims`: number of claims that intervals are corrected
-    for (`n_claims_of`); by default those of this answer.
-    Raises `EditError` for a window or a number of draws below 1.
+    (elsewhere both caches are the same). Intervals are corrected for `n_claims`, by default those
+    of this answer. Raises `EditError` for a window or a number of draws below 1.
     """
     for name, value in (("window", window), ("draws", draws)):
         if value < 1:
@@ -94,7 +94,7 @@ def eviction(
             rows += _rows(text, caches, result, first, {*_secondary(text, sinks)})
             positions += _by_position(text, caches, result, first)
     losses = pd.DataFrame(rows, columns=list(COLUMNS))
-    left_out = sum_counts(*(text.left_out for text in texts), {TOO_SHORT: n_short})
+    left_out = count_left_out(texts) | {TOO_SHORT: n_short}
     return Answer(
         question="eviction",
         cells=losses,
@@ -242,10 +242,10 @@ def _by_position(
                 }
 
 
-def cells_of(sample: Sample) -> Cells:
+def cells_of(sample: Sample) -> CellCounts:
     """Cost: one run for each cache of a text, and the clean one."""
     numbers = [len(caches_of(text, sample.sinks, WINDOW, DRAWS)) for text in sample.texts]
-    return Cells(recomputed=[number + 1 if number else 0 for number in numbers])
+    return CellCounts(recomputed=[number + 1 if number else 0 for number in numbers])
 
 
 EVICTION = Question(

@@ -10,7 +10,7 @@ from secondary_sinks.causal.outcome import readers
 from secondary_sinks.errors import EditError
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.progress import Progress, shows_progress
-from secondary_sinks.questions.answer import Answer, sum_counts
+from secondary_sinks.questions.answer import Answer
 from secondary_sinks.questions.circuit.cuts import TAKEN, Cut, run_cuts
 from secondary_sinks.questions.circuit.delivered import equal_keys, given_by_keys
 from secondary_sinks.questions.circuit.drawings import function_figures
@@ -19,10 +19,11 @@ from secondary_sinks.questions.circuit.function_verdicts import SINK_COLUMNS, fu
 from secondary_sinks.questions.matched_pairs import (
     TextPairs,
     count_censored,
+    count_left_out,
     match_pairs,
     with_progress,
 )
-from secondary_sinks.questions.question import Cells, Question, Sample
+from secondary_sinks.questions.question import CellCounts, Question, Sample
 from secondary_sinks.questions.run_claims import levels_of
 from secondary_sinks.types import Sink, SinkTable, Trace
 
@@ -73,9 +74,8 @@ def function(
     "sinks", one row per sink. Verdict per level: its sinks are no-ops, that is they deliver less
     than ordinary keys of equal attention, and tell later predictions less: what a value tells is
     the smaller of `kl_without_value` and `kl_with_mean_value`, so that a part that all values share
-    tells nothing. A broadcast is the opposite of both. `n_claims`: number of claims that intervals
-    are corrected for (`n_claims_of`); by default those of this answer.
-    Raises `EditError` for `draws` below 1.
+    tells nothing. A broadcast is the opposite of both. Intervals are corrected for `n_claims`, by
+    default those of this answer. Raises `EditError` for `draws` below 1.
     """
     if draws < 1:
         raise EditError(f"draws is {draws}", "expected at least 1 draw of ordinary keys")
@@ -90,7 +90,7 @@ def function(
             rows += found.rows()
             distances += found.by_distance()
     table, cells = pd.DataFrame(rows, columns=list(SINK_COLUMNS)), edges_frame(edges)
-    left_out = sum_counts(*(text.left_out for text in texts))
+    left_out = count_left_out(texts)
     return Answer(
         question="function",
         cells=cells,
@@ -211,9 +211,9 @@ def _primaries(trace: Trace, sinks: SinkTable) -> Iterator[Sink]:
             yield sink
 
 
-def cells_of(sample: Sample) -> Cells:
+def cells_of(sample: Sample) -> CellCounts:
     """Cost: each cut and two clean passes; less where no ordinary keys have equal attention."""
-    return Cells(recomputed=[_n_cells(text, sample.sinks) for text in sample.texts])
+    return CellCounts(recomputed=[_n_cells(text, sample.sinks) for text in sample.texts])
 
 
 def _n_cells(text: TextPairs, sinks: SinkTable) -> int:

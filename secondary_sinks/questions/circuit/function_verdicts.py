@@ -7,7 +7,7 @@ import pandas as pd
 
 from secondary_sinks.display import count
 from secondary_sinks.questions.answer import judge
-from secondary_sinks.questions.writers import levels_in
+from secondary_sinks.questions.writers import judged_levels
 from secondary_sinks.statistics import outcome_of, share_over_texts
 from secondary_sinks.types import Verdict
 
@@ -64,9 +64,7 @@ def function_verdicts(
     Sinks without ordinary keys of equal attention are left out and counted. Corrected for
     `n_claims`.
     """
-    levels = levels_in(table)
-    found = [_verdict(name, part, left_out, n_claims) for name, part in levels]
-    return tuple(found) or (_verdict("secondary sinks", table, left_out, n_claims),)
+    return tuple(_verdict(name, part, left_out, n_claims) for name, part in judged_levels(table))
 
 
 def _verdict(name: str, part: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) -> Verdict:

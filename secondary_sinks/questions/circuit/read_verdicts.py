@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from secondary_sinks.questions.answer import judge_beyond
-from secondary_sinks.questions.writers import levels_in
+from secondary_sinks.questions.writers import judged_levels
 from secondary_sinks.statistics import Interval, median_over_texts, share_over_texts
 from secondary_sinks.types import SHARE_UNIT, Verdict
 
@@ -55,10 +55,9 @@ def reader_verdicts(
     neither shown nor refuted (`judge_beyond`). All are corrected for `n_claims` intervals; each
     level has `TESTS`.
     """
-    levels = levels_in(table)
     return tuple(
         judge(name, part, left_out, n_claims)
-        for name, part in levels or [("secondary sinks", table)]
+        for name, part in judged_levels(table)
         for judge in (_from_readers, _by_rank)
     )
 

@@ -10,19 +10,20 @@ import torch
 from secondary_sinks.errors import EditError
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.progress import Progress, shows_progress
-from secondary_sinks.questions.answer import Answer, sum_counts
+from secondary_sinks.questions.answer import Answer
+from secondary_sinks.questions.circuit import reading
 from secondary_sinks.questions.circuit.drawings import reader_figures
 from secondary_sinks.questions.circuit.edges import Edge, by_level, edges_frame, of_sink
-from secondary_sinks.questions.circuit.queries import by_query, joined, strongest_pairs
 from secondary_sinks.questions.circuit.read_verdicts import SINK_COLUMNS, TESTS, reader_verdicts
-from secondary_sinks.questions.circuit.reading import MEASURES, TOKENS, ByBlock, Read, measure_text
+from secondary_sinks.questions.circuit.reading import ByBlock, Read
 from secondary_sinks.questions.matched_pairs import (
     MatchedPair,
     count_censored,
+    count_left_out,
     match_pairs,
     with_progress,
 )
-from secondary_sinks.questions.question import Cells, Question, Sample
+from secondary_sinks.questions.question import CellCounts, Question, Sample
 from secondary_sinks.questions.run_claims import levels_of
 from secondary_sinks.statistics import rank_correlation
 from secondary_sinks.types import SHARE_UNIT, SinkTable, Trace
@@ -73,12 +74,10 @@ def reader_heads(
     Tables: "heads", means over all sinks by level, block and head, where `reads` are shares of
     sinks; "sinks", one row per sink; "queries", for the 12 sinks with most attention, what each of
     the next 1,000 queries pays the sink in each block that reads it: mean over heads, and by the
-    head that reads it most. Verdicts per level
-    (`reader_verdicts`): most attention to its sinks comes from heads that also read the primary,
-    and more of it than from as many random heads; and heads that attend more to the primary attend
-    more to the sinks. `n_claims`: number of claims that intervals are corrected for
-    (`n_claims_of`); by default those of this answer. Raises `EditError` for
-    a `top` below 1.
+    head that reads it most. Verdicts per level (`reader_verdicts`): most attention to its sinks
+    comes from heads that also read the primary, and more of it than from as many random heads; and
+    heads that attend more to the primary attend more to the sinks. Intervals are corrected for
+    `n_claims`, by default those of this answer. Raises `EditError` for a `top` below 1.
     """
     if top < 1:
         raise EditError(f"top is {top}", "expected at least 1 head per sink")
@@ -87,25 +86,25 @@ def reader_heads(
     rows: list[dict[str, Any]] = []
     sums: list[pd.DataFrame] = []
     queries: list[pd.DataFrame] = []
-    kept = strongest_pairs(texts)
+    kept = reading.strongest_pairs(texts)
     for text in with_progress(texts, progress):
         if not text.cases:
             continue
-        found = measure_text(model, text, sinks.thresholds)
+        found = reading.measure_text(model, text, sinks.thresholds)
         for case in text.cases:
             row = _row(case, found[case.sink.pos])
             edges += [*_top_edges(case, found[case.sink.pos], top), _from_primary(case, row)]
             rows.append(row)
-            queries += by_query(case, found[case.sink.pos]) if case in kept else []
+            queries += reading.by_query(case, found[case.sink.pos]) if case in kept else []
         sums.append(_sums([(case, found[case.sink.pos]) for case in text.cases]))
     table, cells = pd.DataFrame(rows, columns=list(SINK_COLUMNS)), edges_frame(edges)
-    left_out = sum_counts(*(text.left_out for text in texts))
+    left_out = count_left_out(texts)
     return Answer(
         question="reader_heads",
         cells=cells,
         effects=by_level(cells),
         verdicts=reader_verdicts(table, left_out, n_claims or reader_claims(sinks)),
-        tables={"heads": _heads(sums), "sinks": table, "queries": joined(queries)},
+        tables={"heads": _heads(sums), "sinks": table, "queries": reading.joined_queries(queries)},
         left_out=left_out,
         n_censored=count_censored(texts),
     )
@@ -125,7 +124,7 @@ def _top_edges(case: MatchedPair, by_block: ByBlock, top: int) -> Iterator[Edge]
     ]
     for _, block, head in sorted(places, reverse=True)[:top]:
         read = by_block[block]
-        for name in MEASURES:
+        for name in reading.MEASURES:
             yield Edge(
                 **of_sink(case.sink),
                 part="reader",
@@ -154,14 +153,14 @@ def _from_primary(case: MatchedPair, row: dict[str, Any]) -> Edge:
 
 def _row(case: MatchedPair, by_block: ByBlock) -> dict[str, Any]:
     """How many heads of all blocks read a sink, and whose attention it gets."""
-    reading = {name: _joined(by_block, name) for name in TOKENS}
-    both = reading["sink"] & reading["primary"]
+    whether = {name: _joined(by_block, name) for name in reading.TOKENS}
+    both = whether["sink"] & whether["primary"]
     share, chance = _share(by_block, "sink")
     return {
         **of_sink(case.sink),
         "control_pos": case.control,
         "n_heads": len(both),
-        **{f"n_{name}": int(one.sum()) for name, one in reading.items()},
+        **{f"n_{name}": int(one.sum()) for name, one in whether.items()},
         "n_both": int(both.sum()),
         "share": share,
         "chance": chance,
@@ -187,12 +186,12 @@ def _share(by_block: ByBlock, token: str) -> tuple[float, float]:
     """
     own = random = total = 0.0
     for read in by_block.values():
-        reading = read.reads["primary"]
-        if bool(reading.any()) and not bool(reading.all()):
+        of_primary = read.reads["primary"]
+        if bool(of_primary.any()) and not bool(of_primary.all()):
             beyond = read.beyond[token].double()
             paid = beyond.where(beyond > ROUNDING, 0.0)
-            own += float(paid[reading].sum())
-            random += float(paid.sum() * reading.double().mean())
+            own += float(paid[of_primary].sum())
+            random += float(paid.sum() * of_primary.double().mean())
             total += float(paid.sum())
     return (own / total, random / total) if total > 0 else (math.nan, math.nan)
 
@@ -228,16 +227,16 @@ def _sums(cases: Sequence[tuple[MatchedPair, ByBlock]]) -> pd.DataFrame:
 
 
 def _by_head(read: Read) -> dict[str, Any]:
-    reading = {name: one.double() for name, one in read.reads.items()}
+    whether = {name: one.double() for name, one in read.reads.items()}
     return {
-        "head": range(len(reading["sink"])),
+        "head": range(len(whether["sink"])),
         "attention": read.beyond["sink"].double(),
         "attention_primary": read.beyond["primary"].double(),
         "attention_control": read.beyond["control"].double(),
-        "reads": reading["sink"],
-        "reads_primary": reading["primary"],
-        "reads_both": reading["sink"] * reading["primary"],
-        "reads_control": reading["control"],
+        "reads": whether["sink"],
+        "reads_primary": whether["primary"],
+        "reads_both": whether["sink"] * whether["primary"],
+        "reads_control": whether["control"],
     }
 
 
@@ -253,9 +252,9 @@ def _heads(sums: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return whole[list(HEADS)].sort_values(by, ascending=up, ignore_index=True)
 
 
-def cells_of(sample: Sample) -> Cells:
+def cells_of(sample: Sample) -> CellCounts:
     """Cost: one further pass over each text with a sink that can be tested."""
-    return Cells(recomputed=[int(bool(text.cases)) for text in sample.texts])
+    return CellCounts(recomputed=[int(bool(text.cases)) for text in sample.texts])
 
 
 READER_HEADS = Question(

@@ -1,8 +1,12 @@
-"""What the heads of each block read of the sinks of a text, the primary and their controls."""
+"""What the heads of each block read of the sinks of a text, the primary and their controls.
 
-from collections.abc import Mapping
+And what each later query pays to the strongest sinks: for a page on which one of them is chosen.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import pandas as pd
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -20,6 +24,9 @@ from secondary_sinks.types import Thresholds, Trace
 
 MOST_QUERIES = 1000
 """Queries after a sink whose attention is kept one by one."""
+MOST_SINKS = 12
+"""Sinks whose queries are kept one by one, at most."""
+QUERIES = ("text_id", "pos", "layer", "head", "query", "attention", "attention_head")
 TOKENS = ("sink", "primary", "control")
 MEASURES = (
     *("attention", "score", *(f"score_{part}" for part in PARTS)),
@@ -147,3 +154,29 @@ class _Block:
         norms = towards.norm(dim=-1)
         cosine = (towards[0] * towards[1]).sum(-1) / (norms[0] * norms[1])
         return cosine.where((norms > 0).all(0), torch.nan)
+
+
+def strongest_pairs(texts: Iterable[TextPairs]) -> list[MatchedPair]:
+    """The pairs whose sinks draw most attention at their peak layer."""
+    cases = [case for text in texts for case in text.cases]
+    return sorted(cases, key=lambda case: -case.sink.mass_max)[:MOST_SINKS]
+
+
+def by_query(case: MatchedPair, by_block: ByBlock) -> list[pd.DataFrame]:
+    """Attention to one sink, a frame per block that reads it and a row per query after it.
+
+    `attention` is the mean over heads, `attention_head` that of `head`, which reads the sink most.
+    """
+    pos, frames = case.sink.pos, []
+    for block, read in by_block.items():
+        mean, head = read.paid.tolist()
+        own = {"query": range(pos + 1, pos + 1 + len(mean)), "attention": mean}
+        own |= {"attention_head": head, "layer": block, "head": read.top}
+        frames.append(pd.DataFrame(own | {"text_id": case.sink.text_id, "pos": pos}))
+    return [frame.astype({"attention": "float32", "attention_head": "float32"}) for frame in frames]
+
+
+def joined_queries(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """All frames, one after the other."""
+    empty = pd.DataFrame(columns=list(QUERIES))
+    return pd.concat(frames, ignore_index=True)[list(QUERIES)] if frames else empty

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from secondary_sinks.layerwise.protocol import HookedModel
-from secondary_sinks.questions.role_tests import NOTHING_KEPT, Asked, Kept, run_rows
+from secondary_sinks.questions.role_tests import NOTHING_KEPT, Kept, SinkWithTwins, run_rows
 from secondary_sinks.questions.trials import Trial
 from secondary_sinks.types import SinkTable
 
@@ -19,7 +19,7 @@ Member = tuple[int, ...]
 """(layer,), (layer, head), or (layer, head, source position)."""
 Group = tuple[Member, ...]
 Row = dict[str, Any]
-Search = Generator[list[tuple[Asked, Trial]], list[Row], T]
+Search = Generator[list[tuple[SinkWithTwins, Trial]], list[Row], T]
 MOST = 16
 """Largest size of a set that is searched for."""
 
@@ -45,7 +45,7 @@ def side_by_side(searches: Sequence[Search[Any]]) -> Search[list[Any]]:
     found: dict[int, Any] = {}
     rows: dict[int, list[Row] | None] = dict.fromkeys(range(len(searches)))
     while rows:
-        asked: dict[int, list[tuple[Asked, Trial]]] = {}
+        asked: dict[int, list[tuple[SinkWithTwins, Trial]]] = {}
         for number, own in rows.items():
             try:
                 asked[number] = searches[number].send(own)  # type: ignore[arg-type]

@@ -34,14 +34,14 @@ from secondary_sinks.questions.circuit.trigger_verdicts import BY_LEVEL, sizes, 
 from secondary_sinks.questions.figures import in_long_form
 from secondary_sinks.questions.matched_pairs import with_progress
 from secondary_sinks.questions.question import (
-    Cells,
+    CellCounts,
     Cost,
     Drawing,
     Question,
     Shown,
     one_drawing,
 )
-from secondary_sinks.questions.role_tests import Asked, asked_of
+from secondary_sinks.questions.role_tests import SinkWithTwins, sinks_with_twins
 from secondary_sinks.questions.run_claims import levels_of
 from secondary_sinks.questions.writers import levels_in
 from secondary_sinks.types import SinkTable, Trace, as_traces
@@ -72,7 +72,7 @@ def trigger(
     (`n_claims_of`); by default those of this answer (`trigger_claims`).
     """
     texts = as_traces(traces)
-    asked, left_out = asked_of(texts, sinks)
+    asked, left_out = sinks_with_twins(texts, sinks)
     found: list[Found] = []
     for text in with_progress(texts, progress):
         mine = [one for one in asked if one.trace is text and one.twins]
@@ -92,7 +92,7 @@ def trigger(
 
 
 def _of_sinks(
-    model: HookedModel, text: Trace, asked: Sequence[Asked], sinks: SinkTable
+    model: HookedModel, text: Trace, asked: Sequence[SinkWithTwins], sinks: SinkTable
 ) -> list[Found]:
     """What triggers the sinks of one text, with one replay for all of them at each step."""
     if not asked:
@@ -119,7 +119,7 @@ def trigger_cost(traces: Sequence[Trace], sinks: SinkTable) -> Cost:
     costs up to `SOURCES` cells more. `tokens` are those of the passes over each text with sinks, of
     which there are about `PASSES`.
     """
-    asked, _ = asked_of(traces, sinks)
+    asked, _ = sinks_with_twins(traces, sinks)
     sizes = [(one.sink.l_start + 2, len(one.twins)) for one in asked if one.twins]
     replayed = sum(n_sets * (1 + 2 * twins) + DRAWS * twins for n_sets, twins in sizes)
     texts = {one.sink.text_id: len(one.trace.tokens) for one in asked if one.twins}
@@ -158,7 +158,7 @@ TRIGGER = Question(
     asks="What must a token have read to become a sink, where its twins do not?",
     ask=trigger,
     n_claims=trigger_claims,
-    cost=lambda sample: Cells(
+    cost=lambda sample: CellCounts(
         replayed=trigger_cost([text.trace for text in sample.texts], sample.sinks).replayed
     ),
     figures=by_layer,

@@ -9,7 +9,7 @@ from secondary_sinks.questions.circuit.edges import Edge, of_sink
 from secondary_sinks.questions.circuit.search import Group, Member
 from secondary_sinks.questions.circuit.trigger_search import Detail, Found
 from secondary_sinks.questions.circuit.trigger_tests import SITES, mean_of
-from secondary_sinks.questions.role_tests import Asked
+from secondary_sinks.questions.role_tests import SinkWithTwins
 from secondary_sinks.types import SHARE_UNIT
 
 NAN = math.nan
@@ -76,12 +76,12 @@ class Trigger:
     """Share of random sets of as many other edges, of the same heads, whose cut ends the sink."""
 
 
-def untried_row(one: Asked) -> Trigger:
+def untried_row(one: SinkWithTwins) -> Trigger:
     """The row of a sink without a twin."""
     return Trigger(**_place(one))
 
 
-def _place(one: Asked) -> dict[str, Any]:
+def _place(one: SinkWithTwins) -> dict[str, Any]:
     return of_sink(one.sink) | {"l_start": one.sink.l_start, "n_donors": len(one.twins)}
 
 

@@ -33,7 +33,7 @@ from secondary_sinks.questions.circuit.trigger_tests import (
     exchanged,
     mean_of,
 )
-from secondary_sinks.questions.role_tests import Asked
+from secondary_sinks.questions.role_tests import SinkWithTwins
 from secondary_sinks.types import Trace
 
 DRAWS = 3
@@ -81,7 +81,7 @@ class Sources:
 class Found:
     """All that was found about the trigger of one sink."""
 
-    one: Asked
+    one: SinkWithTwins
     alike: bool
     """Whether it enters the first layer like its twins: what `whole` shows is then certain."""
     whole: Exchanged
@@ -98,7 +98,7 @@ Read = Mapping[int, tuple[Float[Tensor, "sink head rank"], Int[Tensor, "sink hea
 
 
 def largest_reads(
-    model: HookedModel, trace: Trace, asked: Sequence[Asked], kept: CachedPass | None = None
+    model: HookedModel, trace: Trace, asked: Sequence[SinkWithTwins], kept: CachedPass | None = None
 ) -> Read:
     """What each sink attends to most, up to the last creation layer; `SOURCES` tokens per head."""
     found, positions = {}, [one.sink.pos for one in asked]
@@ -117,7 +117,7 @@ def largest_reads(
     return found
 
 
-def enter_alike(model: HookedModel, one: Asked) -> bool:
+def enter_alike(model: HookedModel, one: SinkWithTwins) -> bool:
     """Whether a sink and its twins enter the first layer with the same state, bit by bit.
 
     So it is without learned positions. Then nothing but what attention reads can tell them apart.
@@ -128,7 +128,7 @@ def enter_alike(model: HookedModel, one: Asked) -> bool:
     return all(torch.equal(sink[one.sink.pos], home[twin]) for twin in one.twins)
 
 
-def search(one: Asked, row: int, n_heads: int, read: Read, *, alike: bool) -> Search[Found]:
+def search(one: SinkWithTwins, row: int, n_heads: int, read: Read, *, alike: bool) -> Search[Found]:
     """The trigger of a sink; it is row `row` of `read`."""
     layers = tuple((layer,) for layer in range(one.sink.l_start + 1))
     (whole, *single), by_others = yield from side_by_side(
@@ -151,7 +151,7 @@ def search(one: Asked, row: int, n_heads: int, read: Read, *, alike: bool) -> Se
     )
 
 
-def _layers(one: Asked, single: Sequence[Exchanged], whole: Exchanged) -> Search[Detail]:
+def _layers(one: SinkWithTwins, single: Sequence[Exchanged], whole: Exchanged) -> Search[Detail]:
     found = yield from _detail(one, single, ending=whole.by_mean, creating=whole.creates)
     others = tuple(layer.group[0] for layer in single if layer.group[0] not in found.needed)
     control = math.nan
@@ -161,7 +161,7 @@ def _layers(one: Asked, single: Sequence[Exchanged], whole: Exchanged) -> Search
     return replace(found, needed_control=control)
 
 
-def _heads(one: Asked, layers: Detail, n_heads: int) -> Search[Detail]:
+def _heads(one: SinkWithTwins, layers: Detail, n_heads: int) -> Search[Detail]:
     """The heads of the layers that have a part in it."""
     at = sorted({member[0] for member in chain(layers.needed, layers.ending, layers.creating)})
     able = [(layer, head) for layer in at for head in range(n_heads)]
@@ -188,7 +188,7 @@ def _heads(one: Asked, layers: Detail, n_heads: int) -> Search[Detail]:
 
 
 def _detail(
-    one: Asked, single: Sequence[Exchanged], *, ending: bool, creating: bool
+    one: SinkWithTwins, single: Sequence[Exchanged], *, ending: bool, creating: bool
 ) -> Search[Detail]:
     """The smallest sets that end the sink and that make twins sinks, by what each member does."""
     by_loss = sorted(single, key=lambda found: (not found.by_mean, found.left)) if ending else []
@@ -215,7 +215,7 @@ def _detail(
     return Detail(single=tuple(single), ending=least, creating=enough, needed=needed, sets=sets)
 
 
-def _sources(one: Asked, heads: Group, row: int, read: Read) -> Search[Sources]:
+def _sources(one: SinkWithTwins, heads: Group, row: int, read: Read) -> Search[Sources]:
     """The edges of attention of some heads: those with the largest attention, cut."""
     paid = {
         (layer, head, int(source)): float(weight)
@@ -239,7 +239,7 @@ def _sources(one: Asked, heads: Group, row: int, read: Read) -> Search[Sources]:
     )
 
 
-def _random_sets(one: Asked, group: Group, able: Iterable[Member]) -> list[Group]:
+def _random_sets(one: SinkWithTwins, group: Group, able: Iterable[Member]) -> list[Group]:
     """Sets of the same size of other members; none if there are too few of them."""
     others = [member for member in able if member not in group]
     if not group or len(others) < len(group):

@@ -18,7 +18,7 @@ import numpy as np
 
 from secondary_sinks.causal.donors import ordinary_throughout
 from secondary_sinks.questions.circuit.search import Group, Row, Search
-from secondary_sinks.questions.role_tests import Asked, patched
+from secondary_sinks.questions.role_tests import SinkWithTwins, patched
 from secondary_sinks.questions.trials import Trial
 from secondary_sinks.types import Edit
 
@@ -53,7 +53,7 @@ class Exchanged:
         return bool(np.mean(self.created) > 0.5)
 
 
-def exchanged(one: Asked, groups: Sequence[Group]) -> Search[list[Exchanged]]:
+def exchanged(one: SinkWithTwins, groups: Sequence[Group]) -> Search[list[Exchanged]]:
     """All tests of exchange, for each set of layers or heads."""
     trials = [
         trial
@@ -80,13 +80,13 @@ def exchanged(one: Asked, groups: Sequence[Group]) -> Search[list[Exchanged]]:
     ]
 
 
-def ends(one: Asked, groups: Sequence[Group]) -> Search[list[bool]]:
+def ends(one: SinkWithTwins, groups: Sequence[Group]) -> Search[list[bool]]:
     """Whether each set ends the sink, if its outputs are replaced by their mean over the twins."""
     rows = yield [(one, _ending(one, group, one.twins)) for group in groups]
     return [not row["is_sink"] for row in rows]
 
 
-def creates(one: Asked, groups: Sequence[Group]) -> Search[list[bool]]:
+def creates(one: SinkWithTwins, groups: Sequence[Group]) -> Search[list[bool]]:
     """Whether the outputs of each set, put into the twins, make most of them sinks."""
     trials = [_creating(one, group, twin) for group in groups for twin in one.twins]
     rows = yield [(one, trial) for trial in trials]
@@ -94,19 +94,19 @@ def creates(one: Asked, groups: Sequence[Group]) -> Search[list[bool]]:
     return [_share(rows[start : start + n]) > 0.5 for start in range(0, len(rows), n)]
 
 
-def cuts(one: Asked, groups: Sequence[Group]) -> Search[list[bool]]:
+def cuts(one: SinkWithTwins, groups: Sequence[Group]) -> Search[list[bool]]:
     """Whether the sink ends without each set of edges of attention."""
     found = yield from cut(one, groups)
     return [ended for ended, _ in found]
 
 
-def cut(one: Asked, groups: Sequence[Group]) -> Search[list[tuple[bool, float]]]:
+def cut(one: SinkWithTwins, groups: Sequence[Group]) -> Search[list[tuple[bool, float]]]:
     """The same, with the attention beyond what is expected that the token then draws."""
     rows = yield [(one, _cutting(one, group)) for group in groups]
     return [(not row["is_sink"], _drawn([row])) for row in rows]
 
 
-def created_by_others(one: Asked, layers: Sequence[int], draws: int) -> Search[float]:
+def created_by_others(one: SinkWithTwins, layers: Sequence[int], draws: int) -> Search[float]:
     """Share of twins that become sinks with the attention outputs of random ordinary tokens.
 
     The outputs of all `layers` come from one token per draw. NaN where there are too few tokens.
@@ -122,7 +122,7 @@ def created_by_others(one: Asked, layers: Sequence[int], draws: int) -> Search[f
     return _share(rows)
 
 
-def _ending(one: Asked, group: Group, twins: int | tuple[int, ...]) -> Trial:
+def _ending(one: SinkWithTwins, group: Group, twins: int | tuple[int, ...]) -> Trial:
     cell = [
         patched(one.sink.pos, (layer,), twins, one.home, one.trace, SITES[len(group[0])], units)
         for layer, units in _by_layer(group).items()
@@ -130,7 +130,7 @@ def _ending(one: Asked, group: Group, twins: int | tuple[int, ...]) -> Trial:
     return _trial(one, "end", cell)
 
 
-def _creating(one: Asked, group: Group, twin: int) -> Trial:
+def _creating(one: SinkWithTwins, group: Group, twin: int) -> Trial:
     cell = [
         patched(twin, (layer,), one.sink.pos, one.trace, one.home, SITES[len(group[0])], units)
         for layer, units in _by_layer(group).items()
@@ -138,7 +138,7 @@ def _creating(one: Asked, group: Group, twin: int) -> Trial:
     return _trial(one, "create", cell)
 
 
-def _cutting(one: Asked, group: Group) -> Trial:
+def _cutting(one: SinkWithTwins, group: Group) -> Trial:
     heads: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
     for layer, head, source in group:
         heads[layer, source].append(head)
@@ -157,7 +157,7 @@ def _by_layer(group: Group) -> dict[int, tuple[int, ...]]:
     }
 
 
-def _trial(one: Asked, test: str, cell: Sequence[Edit]) -> Trial:
+def _trial(one: SinkWithTwins, test: str, cell: Sequence[Edit]) -> Trial:
     return Trial(sink=one.sink, pos=cell[0].positions[0], cell=tuple(cell), words={"test": test})
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 from secondary_sinks.display import count
 from secondary_sinks.questions.answer import judge
 from secondary_sinks.questions.circuit.search import MOST
-from secondary_sinks.questions.writers import NAMING, NO_TWIN, levels_in
+from secondary_sinks.questions.writers import NAMING, NO_TWIN, judged_levels, levels_in
 from secondary_sinks.statistics import (
     HALF,
     Interval,
@@ -51,7 +51,7 @@ def trigger_verdicts(table: pd.DataFrame, n_claims: int | None = None) -> tuple[
     which the tests disagree. inconclusive: otherwise. By default corrected for the
     claims made here.
     """
-    levels = levels_in(table) or [("secondary sinks", table)]
+    levels = judged_levels(table)
     n_claims = n_claims or BY_LEVEL * len(levels)
     return tuple(verdict for name, part in levels for verdict in verdicts_on(name, part, n_claims))
 

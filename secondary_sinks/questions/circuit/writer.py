@@ -12,9 +12,10 @@ import pandas as pd
 
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.progress import Progress, part_of, shows_progress
+from secondary_sinks.questions import figures
 from secondary_sinks.questions.answer import Answer
 from secondary_sinks.questions.circuit.coordinates import (
-    N_CLAIMS,
+    CLAIMS,
     NO_WRITER,
     Writers,
     coordinate_cells,
@@ -22,21 +23,20 @@ from secondary_sinks.questions.circuit.coordinates import (
 )
 from secondary_sinks.questions.circuit.edges import Edge, by_level, edges_frame, of_sink
 from secondary_sinks.questions.circuit.search import MOST
-from secondary_sinks.questions.figures import in_long_form
+from secondary_sinks.questions.few_units import SEEDS, sizes_of, smallest_sizes
 from secondary_sinks.questions.forming import Forming
-from secondary_sinks.questions.matched_pairs import match_pairs
+from secondary_sinks.questions.matched_pairs import Place, match_pairs
 from secondary_sinks.questions.question import (
-    Cells,
+    CellCounts,
     Drawing,
     Question,
     Sample,
     Shown,
-    one_drawing,
 )
-from secondary_sinks.questions.role_tests import asked_of, roles_cost
+from secondary_sinks.questions.role_tests import roles_cost, sinks_with_twins
 from secondary_sinks.questions.roles import roles
 from secondary_sinks.questions.run_claims import OWN_CLAIMS
-from secondary_sinks.questions.sparsity import SEEDS, SPARSITY, sizes_of, smallest_sizes, sparsity
+from secondary_sinks.questions.sparsity import SPARSITY, sparsity
 from secondary_sinks.questions.writers import writers_of
 from secondary_sinks.types import SHARE_UNIT, Sink, SinkTable, Trace, as_traces, load_cells
 
@@ -71,7 +71,7 @@ def writer(
     n_claims = n_claims or writer_claims(sinks)
     given = (model, texts, sinks)
     found = roles(*given, progress=part_of(progress, 0, STAGES), n_claims=n_claims)
-    asked, _ = asked_of(texts, sinks)
+    asked, _ = sinks_with_twins(texts, sinks)
     written = _writers(found.cells)
     coordinates = coordinate_cells(model, asked, written, sinks)
     if progress:
@@ -114,22 +114,22 @@ def _writers(cells: pd.DataFrame) -> Writers:
 
 def _as_forming(texts: list[Trace], sinks: SinkTable, written: Writers) -> list[Forming]:
     """The writers of each sink with a control, as the MLPs whose neurons are tested."""
-    cases = [case.sink for text in match_pairs(texts, sinks) for case in text.cases]
+    cases = [case for text in match_pairs(texts, sinks) for case in text.cases]
     return [
         Forming(
-            text_id=sink.text_id,
-            pos=sink.pos,
-            layers=written.get((sink.text_id, sink.pos)) or (sink.l_start,),
-            how="one" if written.get((sink.text_id, sink.pos)) else "none",
+            text_id=case.sink.text_id,
+            pos=case.sink.pos,
+            layers=written.get(case.place) or (case.sink.l_start,),
+            how="one" if written.get(case.place) else "none",
             mass_lost=nan,
             alignment_lost=nan,
             written=nan,
         )
-        for sink in cases
+        for case in cases
     ]
 
 
-Places = Mapping[tuple[str, int], Sink]
+Places = Mapping[Place, Sink]
 
 
 def _of_roles(cells: pd.DataFrame, by_place: Places) -> Iterator[Edge]:
@@ -190,41 +190,32 @@ def _sizes(coordinates: pd.DataFrame, neurons: pd.DataFrame) -> pd.DataFrame:
 
 def writer_claims(sinks: SinkTable) -> int:
     """Number of claims of `writer`: those of `roles`, and two on coordinates."""
-    return OWN_CLAIMS["roles"](sinks) + N_CLAIMS
+    return OWN_CLAIMS["roles"](sinks) + len(CLAIMS)
 
 
-def cells_of(sample: Sample) -> Cells:
+def cells_of(sample: Sample) -> CellCounts:
     """Cost of roles, neurons and coordinates, if every sink with a twin has one writer."""
     d_model = sample.texts[0].trace.typical.shape[1] if sample.texts else 1
     traces = [text.trace for text in sample.texts]
-    asked, _ = asked_of(traces, sample.sinks)
+    asked, _ = sinks_with_twins(traces, sample.sinks)
     n_with_twins = sum(bool(one.twins) for one in asked)
     replayed = roles_cost(traces, sample.sinks).replayed + SPARSITY.cost(sample).replayed
     sets = len(sizes_of(d_model)) * 2 * (1 + SEEDS)
-    return Cells(replayed=replayed + n_with_twins * sets)
+    return CellCounts(replayed=replayed + n_with_twins * sets)
 
 
-def by_size(answer: Answer, shown: Shown) -> list[Drawing]:
+def coordinate_figures(answer: Answer, shown: Shown) -> list[Drawing]:
     """Share of sinks that live, by the number of coordinates that are a twin's, or its own."""
     cells = answer.tables["coordinates"]
     keys = ["test", "coordinates", "k"]
     alive = cells.astype({"is_sink": float}).groupby(keys, sort=False)["is_sink"].mean()
     frame = alive.reset_index()
-    lines = in_long_form(frame, "", "coordinates", "k", ("is_sink",))
-    titles = {
-        "without": ("share of sinks that<br>stay, k replaced", "linear"),
-        "only": ("share of sinks that<br>stay, only k kept", "linear"),
-    }
-    words = {"x_title": "number of coordinates k", "x_scale": "log"}
-    options = {"panels": titles, **words, "height": 180}
     caption = (
         "Coordinates of the writer's output, sorted by how much they differ from their mean at "
         "token twins. Above: the first k are replaced by that mean. Below: all but the first k. "
         "Compared with as many random coordinates. Shares of all sinks with a writer."
     )
-    title = "Number of coordinates"
-    drawn = lines.assign(panel=frame["test"].tolist())
-    return one_drawing("lines", "coordinates", title, caption, drawn, frame, options=options)
+    return figures.by_size(frame, "coordinates", "is_sink", "replaced", caption, frame)
 
 
 WRITER = Question(
@@ -234,7 +225,7 @@ WRITER = Question(
     ask=writer,
     n_claims=writer_claims,
     cost=cells_of,
-    figures=by_size,
+    figures=coordinate_figures,
     further_tables=("roles", "coordinates", "smallest"),
     circuit=True,
     needs_forming=False,

@@ -14,7 +14,7 @@ from secondary_sinks.measures.hook_names import hook_name
 from secondary_sinks.models.proof.prove import CHECKS
 from secondary_sinks.observation import iter_layers
 from secondary_sinks.questions.answer import AT_CONTROLS
-from secondary_sinks.questions.circuit import queries, reader_heads, reading
+from secondary_sinks.questions.circuit import reader_heads, reading
 from secondary_sinks.questions.circuit.read_verdicts import OPEN, reader_verdicts
 from secondary_sinks.questions.circuit.readers import _share
 from secondary_sinks.questions.circuit.reading import Read
@@ -180,8 +180,8 @@ def test_each_query_pays_what_it_pays_in_a_plain_pass(shared):
 def test_single_queries_are_kept_of_the_strongest_sinks_only(shared, monkeypatch):
     made, found = shared
     kept = found.tables["queries"][["text_id", "pos"]].drop_duplicates()
-    assert len(kept) == queries.MOST_SINKS < len(found.tables["sinks"])
-    monkeypatch.setattr(queries, "MOST_SINKS", 2)
+    assert len(kept) == reading.MOST_SINKS < len(found.tables["sinks"])
+    monkeypatch.setattr(reading, "MOST_SINKS", 2)
     monkeypatch.setattr(reading, "MOST_QUERIES", 3)
     table = reader_heads(*made.asked).tables["queries"]
     masses = {(one.text_id, one.pos): one.mass_max for one in made.sinks.of_kind("secondary")}

@@ -13,7 +13,7 @@ from secondary_sinks.questions.circuit import trigger_verdicts
 from secondary_sinks.questions.circuit.trigger import trigger, trigger_claims, trigger_cost
 from secondary_sinks.questions.circuit.trigger_rows import Trigger, format_group
 from secondary_sinks.questions.circuit.trigger_search import enter_alike
-from secondary_sinks.questions.role_tests import Asked
+from secondary_sinks.questions.role_tests import SinkWithTwins
 from secondary_sinks.questions.writers import NO_TWIN
 from secondary_sinks.testing.planted import Plant, plant
 from secondary_sinks.types.frames import tidy
@@ -285,7 +285,7 @@ def test_without_learned_positions_a_sink_and_its_twin_enter_alike():
         tokens[[20, 30]] = int(tokens[12])
         text = observe(made.model, tokens)
         sink = replace(detect(text).sinks[0], pos=12)
-        one = Asked(sink=sink, trace=text, home=text, twins=(20, 30))
+        one = SinkWithTwins(sink=sink, trace=text, home=text, twins=(20, 30))
         assert enter_alike(made.model, one) == alike
 
 

@@ -7,10 +7,11 @@ import torch
 
 from secondary_sinks import detect
 from secondary_sinks.questions.circuit.writer import WRITER, writer, writer_claims
+from secondary_sinks.questions.few_units import sizes_of
 from secondary_sinks.questions.matched_pairs import match_pairs
 from secondary_sinks.questions.question import Sample
 from secondary_sinks.questions.role_tests import roles_cost
-from secondary_sinks.questions.sparsity import SPARSITY, sizes_of
+from secondary_sinks.questions.sparsity import SPARSITY
 from secondary_sinks.testing.planted import Plant
 from secondary_sinks.types import load_cells
 from tests.marks import thinned
