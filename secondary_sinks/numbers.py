@@ -33,6 +33,21 @@ def whole_number(
     return number
 
 
+def check_whole(error: type[SinkError], least: int = 1, **given: Any) -> None:
+    """Raise `error` for an option that is no whole number of at least `least`.
+
+    None stands for the default of an option.
+
+    >>> check_whole(SinkError, draws=5, n_claims=None)
+    >>> check_whole(SinkError, draws=0)
+    Traceback (most recent call last):
+    secondary_sinks.errors.SinkError: draws is 0; expected a whole number of at least 1
+    """
+    for name, value in given.items():
+        if value is not None:
+            whole_number(name, value, error, least)
+
+
 def real_number(name: str, value: Any, error: type[SinkError], words: str = "a number") -> float:
     """A real number of any library, alone or in an array without axes, as the same `float`.
 

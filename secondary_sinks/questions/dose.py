@@ -9,6 +9,7 @@ import pandas as pd
 
 from secondary_sinks.errors import EditError
 from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.numbers import check_whole
 from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.questions import dose_figures
 from secondary_sinks.questions.answer import Answer
@@ -26,7 +27,7 @@ from secondary_sinks.questions.matched_pairs import (
 )
 from secondary_sinks.questions.question import CellCounts, Question, Sample
 from secondary_sinks.questions.trials import Trial, frame_of, run_trials, summary
-from secondary_sinks.statistics import mean_over_texts
+from secondary_sinks.statistics import claims_together, mean_over_texts
 from secondary_sinks.types import Edit, SinkTable, Trace
 
 BY = {"sink": "is_sink", "attention": "draws"}
@@ -153,7 +154,8 @@ def norm_dose(
     least norm that makes a sink, or draws half as much attention (`dose.thresholds`). Raises
     `EditError` for factors that do not ascend, or that lack 1, a smaller or a larger one.
     """
-    n_claims = n_claims or N_CLAIMS
+    check_whole(EditError, seeds=seeds, n_claims=n_claims)
+    n_claims = claims_together(n_claims, N_CLAIMS)
     ascends = sorted(set(factors)) == list(factors)
     if not ascends or 1.0 not in factors or not 0 < factors[0] < 1 < factors[-1]:
         raise EditError(

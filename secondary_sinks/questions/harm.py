@@ -10,8 +10,11 @@ import pandas as pd
 import torch
 
 from secondary_sinks.causal import recompute, watched_sinks
+from secondary_sinks.causal.ablate import checked_labels
 from secondary_sinks.causal.outcome import still_drawing
+from secondary_sinks.errors import EditError
 from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.numbers import check_whole
 from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.questions import figures
 from secondary_sinks.questions.answer import Answer, judge_ways
@@ -28,7 +31,7 @@ from secondary_sinks.questions.matched_pairs import (
 )
 from secondary_sinks.questions.necessity import WAYS, is_there
 from secondary_sinks.questions.question import CellCounts, Question, Sample
-from secondary_sinks.statistics import Interval, median_over_texts
+from secondary_sinks.statistics import Interval, claims_together, median_over_texts
 from secondary_sinks.types import Cell, SinkTable, Trace, Verdict
 from secondary_sinks.types.edits import positions_of
 
@@ -80,7 +83,9 @@ def harm(
     `effects` say whether it differs from 0, and which share of the sinks `ended`, mean over texts.
     Intervals are corrected for `n_claims`, by default those of this answer.
     """
-    n_claims = n_claims or N_CLAIMS
+    check_whole(EditError, draws=draws, n_claims=n_claims)
+    labels = checked_labels(edits)
+    n_claims = claims_together(n_claims, N_CLAIMS)
     texts = match_pairs(traces, sinks)
     formed_by = by_place(model, texts, sinks, forming)
     tested_with = held_out(texts, formed_by)
@@ -88,7 +93,7 @@ def harm(
     rows: list[dict[str, Any]] = []
     for text in with_progress(texts, progress):
         layers = {case.sink.pos: tested_with[case.place].layers for case in text.cases}
-        removed = {edit: removable(text, sinks, edit, draws) for edit in edits}
+        removed = {edit: removable(text, sinks, edit, draws) for edit in labels}
         rows += _rows(model, text, sinks, layers, removed)
     cells = pd.DataFrame(rows, columns=list(COLUMNS))
     effects = [_row(way, part, n_claims) for way, part in by_way(cells).items()]

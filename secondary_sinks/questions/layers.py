@@ -20,6 +20,7 @@ from secondary_sinks.questions.lost_by_layer import (
 from secondary_sinks.statistics import (
     Interval,
     chosen_before,
+    claims_together,
     median_over_texts,
     outcome_of,
     too_few,
@@ -42,7 +43,9 @@ def layer_verdicts(effects: pd.DataFrame | Results, n_claims: int | None = None)
     default the number of these layers. Raises as `layer_effects` does.
     """
     effects = as_frame(effects)
-    return verdicts_of_layers(paired_by_way(effects), n_claims or max(len(could_end(effects)), 1))
+    return verdicts_of_layers(
+        paired_by_way(effects), claims_together(n_claims, len(could_end(effects)))
+    )
 
 
 def paired_by_way(effects: pd.DataFrame | Results) -> dict[str, Pairs]:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from secondary_sinks.display import Results, as_frame
 from secondary_sinks.errors import EditError
-from secondary_sinks.statistics import median_over_texts, share_over_texts
+from secondary_sinks.statistics import claims_together, median_over_texts, share_over_texts
 from secondary_sinks.types import LayerEffect, mass_lost
 
 KEY = ["text_id", "sink_pos", "layer"]
@@ -95,7 +95,7 @@ def effects_by_layer(
             of_layer.get(layer, counted[:0]),
             by_text.get(layer, _NOTHING).droplevel("layer"),
             every[layer],
-            n_claims or max(pairs.n_could_end, 1),
+            claims_together(n_claims, pairs.n_could_end),
             pairs.unmatched,
         )
         for layer, part in cells.groupby("layer")

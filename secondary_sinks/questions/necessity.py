@@ -11,7 +11,7 @@ from secondary_sinks.causal.controls import owners_of
 from secondary_sinks.causal.donors import token_twins
 from secondary_sinks.errors import EditError
 from secondary_sinks.layerwise.protocol import HookedModel
-from secondary_sinks.numbers import whole_number
+from secondary_sinks.numbers import check_whole, whole_number
 from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.questions import figures
 from secondary_sinks.questions.answer import Answer, judge_ways
@@ -42,6 +42,7 @@ from secondary_sinks.questions.matched_pairs import (
 from secondary_sinks.questions.question import CellCounts, Question, Sample
 from secondary_sinks.questions.run_claims import layers_of
 from secondary_sinks.questions.trials import Trial, frame_of, run_trials, survives
+from secondary_sinks.statistics import claims_together
 from secondary_sinks.types import Edit, LayerEffect, SinkTable, Trace, Verdict
 from secondary_sinks.types.frames import tidy
 
@@ -85,6 +86,7 @@ def necessity(
     the MLPs that the head acts on. Intervals are corrected for `n_claims`, by default those of this
     answer.
     """
+    check_whole(EditError, n_claims=n_claims)
     texts = match_pairs(traces, sinks)
     formed_by = by_place(model, texts, sinks, forming)
     labels, chosen = checked_labels(edits), checked_layers(layers)
@@ -92,8 +94,8 @@ def necessity(
     asked = with_progress(texts, progress)
     parts = [_cells(model, text, sinks, labels, chosen, ordinary) for text in asked]
     cells = pd.concat(parts, ignore_index=True)
-    formed = _formed_cells(model, texts, sinks, held_out(texts, formed_by), edits)
-    n_claims = n_claims or len(could_end(cells)) + 1
+    formed = _formed_cells(model, texts, sinks, held_out(texts, formed_by), labels)
+    n_claims = claims_together(n_claims, len(could_end(cells)) + 1)
     left_out = count_left_out(texts)
     return Answer(
         question="necessity",

@@ -11,9 +11,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from secondary_sinks.causal import recompute, replay
+from secondary_sinks.causal.ablate import checked_labels
 from secondary_sinks.causal.outcome import readers
 from secondary_sinks.detection.contrasts import ROUNDING
+from secondary_sinks.errors import EditError
 from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.numbers import check_whole
 from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.questions import figures
 from secondary_sinks.questions.answer import Answer, judge_ways
@@ -30,7 +33,7 @@ from secondary_sinks.questions.matched_pairs import (
 )
 from secondary_sinks.questions.necessity import WAYS, is_there
 from secondary_sinks.questions.question import CellCounts, Question, Sample
-from secondary_sinks.statistics import Interval, median_over_texts
+from secondary_sinks.statistics import Interval, claims_together, median_over_texts
 from secondary_sinks.types import SinkTable, Trace, Verdict
 from secondary_sinks.types.lists import join_words
 
@@ -86,14 +89,16 @@ def redistribution(
     every way to ablate, contradicted if it lies below. Intervals are corrected for `n_claims`, by
     default those of this answer.
     """
-    n_claims = n_claims or N_CLAIMS
+    check_whole(EditError, n_claims=n_claims)
+    labels = checked_labels(edits)
+    n_claims = claims_together(n_claims, N_CLAIMS)
     texts = match_pairs(traces, sinks)
     formed_by = by_place(model, texts, sinks, forming)
     tested_with = held_out(texts, formed_by)
     texts, left_out = formed_only(texts, formed_by)
     rows: list[dict[str, Any]] = []
     for text in with_progress(texts, progress):
-        rows += _rows(model, text, sinks, tested_with, edits)
+        rows += _rows(model, text, sinks, tested_with, labels)
     cells = pd.DataFrame(rows, columns=list(COLUMNS))
     parts = by_way(cells)
     effects = [row for way, part in parts.items() for row in _effects(way, part, n_claims)]

@@ -11,10 +11,13 @@ import numpy as np
 import pandas as pd
 
 from secondary_sinks.causal import recompute
+from secondary_sinks.causal.ablate import checked_labels
 from secondary_sinks.detection.contrasts import LEAST_QUERIES, ROUNDING, Values, paid_of, step
 from secondary_sinks.detection.weakening import WINDOW
 from secondary_sinks.display import count
+from secondary_sinks.errors import EditError
 from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.numbers import check_whole
 from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.questions import figures
 from secondary_sinks.questions.answer import Answer, combine_outcomes, format_exclusions, verdict_of
@@ -69,12 +72,14 @@ def restoration(
     little attention, so its removal frees little. A gain beyond the softmax's is a claim of its
     own (`redistribution`).
     """
+    check_whole(EditError, window=window, n_claims=n_claims)
+    labels = checked_labels(edits)
     texts = match_pairs(traces, sinks, ("secondary",))
     formed_by = by_place(model, texts, sinks, forming)
     texts, left_out = formed_only(texts, formed_by)
     rows: list[dict[str, Any]] = []
     for text in with_progress(texts, progress):
-        rows += _rows(model, text, sinks, formed_by, edits, window)
+        rows += _rows(model, text, sinks, formed_by, labels, window)
     cells = pd.DataFrame(rows, columns=list(COLUMNS))
     effects, verdict = judge_cells(cells, left_out, n_claims)
     return Answer(

@@ -35,7 +35,9 @@ from dataclasses import asdict, dataclass, replace
 
 from scipy import special
 
+from secondary_sinks.errors import EditError
 from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.numbers import check_whole
 from secondary_sinks.observation import CachedPass
 from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.questions.answer import Answer
@@ -134,6 +136,7 @@ def roles(
     by text id; other texts are run again. `progress` is called with (texts done, texts). Verdicts
     are corrected for `n_claims` (`n_claims_of`); by default those of this answer.
     """
+    check_whole(EditError, n_claims=n_claims)
     texts = as_traces(traces)
     asked, left_out = sinks_with_twins(texts, sinks)
     found: list[Role] = []

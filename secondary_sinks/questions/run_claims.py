@@ -15,6 +15,7 @@ from secondary_sinks.questions.layers import (
 from secondary_sinks.questions.lost_by_layer import could_end, effects_by_layer, pairs_of
 from secondary_sinks.questions.matched_pairs import testable
 from secondary_sinks.questions.writers import NAMING, judged_levels, writer_verdicts
+from secondary_sinks.statistics import claims_together
 from secondary_sinks.types import LASTING, SinkTable
 
 
@@ -68,7 +69,7 @@ def run_claims(
     corrected for `n_claims`, the number of claims in the whole report; by default those made here
     (`OWN_CLAIMS`).
     """
-    n_claims = n_claims or _count(effects, roles)
+    n_claims = claims_together(n_claims, _count(effects, roles))
     claims = dict(NOTHING)
     if effects is not None:
         ways = paired_by_way(effects)

@@ -7,7 +7,9 @@ from typing import Any
 import pandas as pd
 
 from secondary_sinks.attribution import formation
+from secondary_sinks.errors import EditError
 from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.numbers import check_whole
 from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.questions import few_units, figures
 from secondary_sinks.questions.answer import Answer, judge_ways
@@ -32,6 +34,7 @@ from secondary_sinks.questions.trials import (
     summary,
     survives,
 )
+from secondary_sinks.statistics import claims_together
 from secondary_sinks.types import Cell, Edit, Sink, SinkTable, Trace, Verdict
 
 N_CLAIMS = 2
@@ -77,7 +80,8 @@ def sparsity(
     they count as failures. Sinks whose MLP has no neurons of its own (mixtures of experts) are left
     out and counted.
     """
-    n_claims = n_claims or N_CLAIMS
+    check_whole(EditError, seeds=seeds, n_claims=n_claims)
+    n_claims = claims_together(n_claims, N_CLAIMS)
     texts = match_pairs(traces, sinks)
     formed_by = by_place(model, texts, sinks, forming)
     tested_with = held_out(texts, formed_by)

@@ -5,7 +5,9 @@ from typing import Any
 
 import pandas as pd
 
+from secondary_sinks.errors import EditError
 from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.numbers import check_whole
 from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.questions import figures
 from secondary_sinks.questions.answer import Answer, judge
@@ -36,6 +38,7 @@ from secondary_sinks.questions.trials import (
     summary,
     survives,
 )
+from secondary_sinks.statistics import claims_together
 from secondary_sinks.types import Edit, SinkTable, Trace, Verdict, mass_lost
 from secondary_sinks.types.lists import one_or_more
 
@@ -76,7 +79,8 @@ def sufficiency(
     to the controls. Sinks without forming MLPs are included; they count as failures. Intervals are
     corrected for `n_claims`, by default those of this answer.
     """
-    n_claims = n_claims or N_CLAIMS
+    check_whole(EditError, seeds=seeds, n_claims=n_claims)
+    n_claims = claims_together(n_claims, N_CLAIMS)
     texts = match_pairs(traces, sinks)
     formed_by = by_place(model, texts, sinks, forming)
     tested_with = held_out(texts, formed_by)

@@ -31,7 +31,7 @@ BY_NAME = {question.name: question for question in QUESTIONS}
 
 
 def n_claims_of(questions: Iterable[str], sinks: SinkTable) -> int:
-    """Number of claims that the answers to `questions` make together about these sinks.
+    """Number of claims that the answers to `questions` make together, at least 1.
 
     If each question gets this number as `n_claims`, all their intervals hold together at 95 %
     (Bonferroni's union bound). `questions` are names of questions and of a run's own claims
@@ -41,7 +41,7 @@ def n_claims_of(questions: Iterable[str], sinks: SinkTable) -> int:
     3
     """
     claims = {**OWN_CLAIMS} | {question.name: question.n_claims for question in QUESTIONS}
-    return sum(claims[name](sinks) for name in questions)
+    return max(sum(claims[name](sinks) for name in questions), 1)
 
 
 def costs(

@@ -18,7 +18,12 @@ import pandas as pd
 
 from secondary_sinks.display import count
 from secondary_sinks.questions.answer import judge
-from secondary_sinks.statistics import Interval, outcome_of, share_over_texts
+from secondary_sinks.statistics import (
+    Interval,
+    claims_together,
+    outcome_of,
+    share_over_texts,
+)
 from secondary_sinks.types import Verdict
 
 NO_TWIN = "without a token twin in their own text or a free one"
@@ -85,7 +90,7 @@ def writer_verdicts(table: pd.DataFrame, n_claims: int | None = None) -> tuple[V
     by the same sinks.
     """
     levels = judged_levels(table)
-    n_claims = n_claims or NAMING * len(levels)
+    n_claims = claims_together(n_claims, NAMING * len(levels))
     return tuple(verdict for name, part in levels for verdict in _of_level(name, part, n_claims))
 
 

@@ -10,6 +10,7 @@ from secondary_sinks.models import HookedModel
 from secondary_sinks.progress import Progress
 from secondary_sinks.questions import Answer
 from secondary_sinks.questions.table import BY_NAME
+from secondary_sinks.statistics import claims_together
 from secondary_sinks.types import SinkTable, Trace
 
 Tick = Callable[[str, int, int], None]
@@ -38,7 +39,7 @@ def ask(
     if any(BY_NAME[name].needs_forming for name in asked):
         progress = _of(tick, "forming")
         found = {"forming": questions.forming_mlps(model, traces, sinks, progress=progress)}
-    n_claims = n_claims or questions.n_claims_of(asked, sinks)
+    n_claims = claims_together(n_claims, questions.n_claims_of(asked, sinks))
     for name in asked:
         more = found if BY_NAME[name].needs_forming else {}
         given = {"progress": _of(tick, name), "n_claims": n_claims, **more}

@@ -66,6 +66,19 @@ def tail_probability(n_claims: int) -> float:
     return (1 - CONFIDENCE) / 2 / whole_number("n_claims", n_claims, MeasureError, 1)
 
 
+def claims_together(given: int | None, default: int) -> int:
+    """Number of claims that intervals are corrected for: as given, or by default at least 1.
+
+    Raises `MeasureError` for a number below 1.
+
+    >>> claims_together(None, 0), claims_together(7, 3)
+    (1, 7)
+    """
+    if given is None:
+        return max(default, 1)
+    return whole_number("n_claims", given, MeasureError, 1)
+
+
 def min_texts(n_claims: int = 1) -> int:
     """Smallest number of texts that can decide against one half.
 

@@ -10,6 +10,7 @@ import pandas as pd
 from secondary_sinks.causal.controls import ever_sinks
 from secondary_sinks.errors import EditError
 from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.numbers import check_whole
 from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.questions.answer import Answer
 from secondary_sinks.questions.circuit.cuts import Cut, CutLosses, run_cuts
@@ -27,6 +28,7 @@ from secondary_sinks.questions.matched_pairs import (
     with_progress,
 )
 from secondary_sinks.questions.question import CellCounts, Question, Sample
+from secondary_sinks.statistics import claims_together
 from secondary_sinks.types import SinkTable, Trace
 
 WINDOW = 64
@@ -78,6 +80,7 @@ def eviction(
     (elsewhere both caches are the same). Intervals are corrected for `n_claims`, by default those
     of this answer. Raises `EditError` for a window or a number of draws below 1.
     """
+    check_whole(EditError, window=window, draws=draws, n_claims=n_claims)
     for name, value in (("window", window), ("draws", draws)):
         if value < 1:
             raise EditError(f"{name} is {value}", "expected at least 1")
@@ -99,7 +102,7 @@ def eviction(
         question="eviction",
         cells=losses,
         effects=effects_of(losses),
-        verdicts=eviction_verdicts(losses, left_out, n_claims or N_CLAIMS),
+        verdicts=eviction_verdicts(losses, left_out, claims_together(n_claims, N_CLAIMS)),
         tables={"positions": pd.DataFrame(positions, columns=list(BY_POSITION))},
         left_out=left_out,
         n_censored=count_censored(texts),

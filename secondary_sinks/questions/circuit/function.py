@@ -9,6 +9,7 @@ import pandas as pd
 from secondary_sinks.causal.outcome import readers
 from secondary_sinks.errors import EditError
 from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.numbers import check_whole
 from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.questions.answer import Answer
 from secondary_sinks.questions.circuit.cuts import TAKEN, Cut, run_cuts
@@ -25,6 +26,7 @@ from secondary_sinks.questions.matched_pairs import (
 )
 from secondary_sinks.questions.question import CellCounts, Question, Sample
 from secondary_sinks.questions.run_claims import levels_of
+from secondary_sinks.statistics import claims_together
 from secondary_sinks.types import Sink, SinkTable, Trace
 
 DRAWS = 1
@@ -77,6 +79,7 @@ def function(
     tells nothing. A broadcast is the opposite of both. Intervals are corrected for `n_claims`, by
     default those of this answer. Raises `EditError` for `draws` below 1.
     """
+    check_whole(EditError, draws=draws, n_claims=n_claims)
     if draws < 1:
         raise EditError(f"draws is {draws}", "expected at least 1 draw of ordinary keys")
     texts = match_pairs(traces, sinks)
@@ -95,7 +98,7 @@ def function(
         question="function",
         cells=cells,
         effects=by_level(cells),
-        verdicts=function_verdicts(table, left_out, n_claims or levels_of(sinks)),
+        verdicts=function_verdicts(table, left_out, claims_together(n_claims, levels_of(sinks))),
         tables={"distance": pd.DataFrame(distances, columns=list(BY_DISTANCE)), "sinks": table},
         left_out=left_out,
         n_censored=count_censored(texts),

@@ -9,6 +9,7 @@ import torch
 
 from secondary_sinks.errors import EditError
 from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.numbers import check_whole
 from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.questions.answer import Answer
 from secondary_sinks.questions.circuit import reading
@@ -25,7 +26,7 @@ from secondary_sinks.questions.matched_pairs import (
 )
 from secondary_sinks.questions.question import CellCounts, Question, Sample
 from secondary_sinks.questions.run_claims import levels_of
-from secondary_sinks.statistics import rank_correlation
+from secondary_sinks.statistics import claims_together, rank_correlation
 from secondary_sinks.types import SHARE_UNIT, SinkTable, Trace
 
 TOP = 8
@@ -79,6 +80,7 @@ def reader_heads(
     heads that attend more to the primary attend more to the sinks. Intervals are corrected for
     `n_claims`, by default those of this answer. Raises `EditError` for a `top` below 1.
     """
+    check_whole(EditError, n_claims=n_claims)
     if top < 1:
         raise EditError(f"top is {top}", "expected at least 1 head per sink")
     texts = match_pairs(traces, sinks)
@@ -103,7 +105,7 @@ def reader_heads(
         question="reader_heads",
         cells=cells,
         effects=by_level(cells),
-        verdicts=reader_verdicts(table, left_out, n_claims or reader_claims(sinks)),
+        verdicts=reader_verdicts(table, left_out, claims_together(n_claims, reader_claims(sinks))),
         tables={"heads": _heads(sums), "sinks": table, "queries": reading.joined_queries(queries)},
         left_out=left_out,
         n_censored=count_censored(texts),

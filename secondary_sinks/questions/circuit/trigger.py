@@ -11,7 +11,9 @@ from dataclasses import asdict
 
 import pandas as pd
 
+from secondary_sinks.errors import EditError
 from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.numbers import check_whole
 from secondary_sinks.observation import CachedPass
 from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.questions.answer import Answer
@@ -71,6 +73,7 @@ def trigger(
     `progress` is called with (texts done, texts). Verdicts are corrected for `n_claims`
     (`n_claims_of`); by default those of this answer (`trigger_claims`).
     """
+    check_whole(EditError, n_claims=n_claims)
     texts = as_traces(traces)
     asked, left_out = sinks_with_twins(texts, sinks)
     found: list[Found] = []

@@ -19,6 +19,7 @@ from secondary_sinks.questions.writers import NAMING, NO_TWIN, judged_levels, le
 from secondary_sinks.statistics import (
     HALF,
     Interval,
+    claims_together,
     median_over_texts,
     outcome_of,
     paired_share_over_texts,
@@ -52,7 +53,7 @@ def trigger_verdicts(table: pd.DataFrame, n_claims: int | None = None) -> tuple[
     claims made here.
     """
     levels = judged_levels(table)
-    n_claims = n_claims or BY_LEVEL * len(levels)
+    n_claims = claims_together(n_claims, BY_LEVEL * len(levels))
     return tuple(verdict for name, part in levels for verdict in verdicts_on(name, part, n_claims))
 
 

@@ -10,7 +10,9 @@ from math import nan
 
 import pandas as pd
 
+from secondary_sinks.errors import EditError
 from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.numbers import check_whole
 from secondary_sinks.progress import Progress, part_of, shows_progress
 from secondary_sinks.questions import figures
 from secondary_sinks.questions.answer import Answer
@@ -38,6 +40,7 @@ from secondary_sinks.questions.roles import roles
 from secondary_sinks.questions.run_claims import OWN_CLAIMS
 from secondary_sinks.questions.sparsity import SPARSITY, sparsity
 from secondary_sinks.questions.writers import writers_of
+from secondary_sinks.statistics import claims_together
 from secondary_sinks.types import SHARE_UNIT, Sink, SinkTable, Trace, as_traces, load_cells
 
 MEASURES = {"writer": "writes", "enabler": "enables"}
@@ -67,8 +70,9 @@ def writer(
     coordinates and of neurons. `progress` is called with (texts done, texts), of three rounds.
     Verdicts are corrected for `n_claims` (`n_claims_of`); by default those of this answer.
     """
+    check_whole(EditError, n_claims=n_claims)
     texts = as_traces(traces)
-    n_claims = n_claims or writer_claims(sinks)
+    n_claims = claims_together(n_claims, writer_claims(sinks))
     given = (model, texts, sinks)
     found = roles(*given, progress=part_of(progress, 0, STAGES), n_claims=n_claims)
     asked, _ = sinks_with_twins(texts, sinks)
