@@ -160,8 +160,11 @@ TESTED: dict[str, dict[tuple[str, int], str]] = {
         "the sinks end, and not without random ones",
         ("neurons", 1): "With these neurons alone, more than half of the sinks stay, and not with "
         "random ones",
-        ("triggers", 0): "More than half of the sinks end with what their twins have at 16 "
-        "attention heads or fewer, and not at random heads of the same layers",
+        (
+            "triggers",
+            0,
+        ): "More than half of the sinks end with what their twins have at a fourth of "
+        "the attention heads up to their layer, 16 at most, and not at random heads instead",
         ("triggers", 1): "The attention of one layer is the trigger of more than half of the "
         "sinks, and not that of all other layers up to the creation layer",
         ("triggers", 2): "One attention head is the trigger of more than half of the sinks, and "

@@ -6,7 +6,14 @@ import plotly.graph_objects as go
 from experiments.command import main_of
 from experiments.shared import Finding, Observed, unanswered, why_no_sinks
 from secondary_sinks.plots import count_bars, message_figure
-from secondary_sinks.questions import Cost, levels_in, trigger, trigger_cost, verdicts_on
+from secondary_sinks.questions import (
+    FEW_HEADS,
+    Cost,
+    levels_in,
+    trigger,
+    trigger_cost,
+    verdicts_on,
+)
 from secondary_sinks.statistics import HALF
 
 NAME = "triggers"
@@ -31,12 +38,12 @@ METHOD = (
     "whole is the trigger by construction: then only its parts are asked for."
 )
 REFUTATION = (
-    "With a twin's outputs at few heads the sink stays, or it ends with those of random heads too: "
-    "then many heads trigger it together, or none. A sink whose token "
-    "occurs as an ordinary one neither in its own text nor in a free one (which no other text is "
-    "tested with) cannot be tested: it is left out, and counted."
+    "With a twin's outputs at few heads (a fourth of those up to its layer, 16 at most) the sink "
+    "stays, or it ends with those of random heads too: then many heads trigger it together, or "
+    "none. A sink whose token occurs as an ordinary one neither in its own text nor in a free one "
+    "(which no other text is tested with) cannot be tested: it is left out, and counted."
 )
-CLAIM = "secondary sinks end with what a twin has at 16 attention heads or fewer"
+CLAIM = f"secondary sinks end with what a twin has at {FEW_HEADS}"
 COLUMNS = {
     "level": "level of the sinks",
     "layer": "layer of the attention output, 0-based",

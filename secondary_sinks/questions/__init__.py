@@ -25,7 +25,7 @@ from secondary_sinks.questions.circuit import (
     writer,
 )
 from secondary_sinks.questions.circuit.trigger import trigger_cost
-from secondary_sinks.questions.circuit.trigger_verdicts import verdicts_on
+from secondary_sinks.questions.circuit.trigger_verdicts import FEW_HEADS, verdicts_on
 from secondary_sinks.questions.damage import (
     damage_at_tokens,
     damage_by_layer,
@@ -65,6 +65,7 @@ __all__ = [
     "BY_NAME",
     "EDITS",
     "EVICTION",
+    "FEW_HEADS",
     "FUNCTION",
     "MATERIAL",
     "NO_TWIN",

@@ -22,6 +22,8 @@ Row = dict[str, Any]
 Search = Generator[list[tuple[SinkWithTwins, Trial]], list[Row], T]
 MOST = 16
 """Largest size of a set that is searched for."""
+FEW = 4
+"""A set is small if it holds a fourth of all members at most, and no more than `MOST`."""
 
 
 def run_search(

@@ -80,7 +80,9 @@ def trigger(
     for text in with_progress(texts, progress):
         mine = [one for one in asked if one.trace is text and one.twins]
         found += _of_sinks(model, text, mine, sinks)
-    rows = [*map(trigger_row, found), *(untried_row(one) for one in asked if not one.twins)]
+    heads = model.cfg.n_heads
+    rows = [trigger_row(one, heads) for one in found]
+    rows += [untried_row(one, heads) for one in asked if not one.twins]
     table = tidy([asdict(row) for row in rows], Trigger)
     cells = edges_frame(edge for one in found for edge in edges_of(one))
     return Answer(

@@ -30,6 +30,8 @@ class Trigger:
     l_start: int
     n_donors: int
     """Number of twins that were tried."""
+    n_heads: int
+    """Number of attention heads up to the creation layer, among which few are sought."""
     alike: bool = False
     """Whether it enters the first layer with the same state as its twins, as without learned
     positions: then `ended` and `created` are 1 whatever triggers the sink, and show nothing."""
@@ -76,20 +78,22 @@ class Trigger:
     """Share of random sets of as many other edges, of the same heads, whose cut ends the sink."""
 
 
-def untried_row(one: SinkWithTwins) -> Trigger:
+def untried_row(one: SinkWithTwins, heads_per_layer: int) -> Trigger:
     """The row of a sink without a twin."""
-    return Trigger(**_place(one))
+    return Trigger(**_place(one, heads_per_layer))
 
 
-def _place(one: SinkWithTwins) -> dict[str, Any]:
-    return of_sink(one.sink) | {"l_start": one.sink.l_start, "n_donors": len(one.twins)}
+def _place(one: SinkWithTwins, heads_per_layer: int) -> dict[str, Any]:
+    l_start = one.sink.l_start
+    counts = {"n_donors": len(one.twins), "n_heads": (l_start + 1) * heads_per_layer}
+    return of_sink(one.sink) | {"l_start": l_start} | counts
 
 
-def trigger_row(found: Found) -> Trigger:
+def trigger_row(found: Found, heads_per_layer: int) -> Trigger:
     """The row of a sink with twins."""
     one, layers, heads = found.one, found.layers, found.heads
     return Trigger(
-        **_place(one),
+        **_place(one, heads_per_layer),
         alike=found.alike,
         ended=mean_of(found.whole.ended),
         ended_mean=float(found.whole.by_mean),

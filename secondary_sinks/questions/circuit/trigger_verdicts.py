@@ -14,7 +14,7 @@ import pandas as pd
 
 from secondary_sinks.display import count
 from secondary_sinks.questions.answer import judge
-from secondary_sinks.questions.circuit.search import MOST
+from secondary_sinks.questions.circuit.search import FEW, MOST
 from secondary_sinks.questions.writers import NAMING, NO_TWIN, judged_levels, levels_in
 from secondary_sinks.statistics import (
     HALF,
@@ -30,11 +30,13 @@ from secondary_sinks.types import Verdict
 BY_LEVEL = 2 + 2 * NAMING
 """Claims per level: that attention triggers its sinks, and few heads of it; and which layer and
 which head, each of which counts twice since the same sinks name it."""
+FEW_HEADS = f"a fourth of the attention heads up to their layer, or fewer ({MOST} at most)"
 ALIKE = (
     "whose twins enter the first layer with the same state, so that only what attention reads can "
     "tell them apart"
 )
 ONE_TWIN = "with one token twin only"
+NO_FEW = f"with fewer than {FEW} attention heads up to their creation layer, so that none are few"
 NO_RANDOM = "whose twins have no random tokens as a control: their text has too few ordinary ones"
 NO_CONTROL = (
     "at {n} of these no other {what} could serve as a control; they do not count as support"
@@ -103,20 +105,25 @@ def _by_attention(name: str, part: pd.DataFrame, n_claims: int) -> Verdict:
 def _by_few(name: str, part: pd.DataFrame, n_claims: int) -> Verdict:
     """Do few heads carry the trigger, whichever they are? The set of each sink is its own.
 
+    Few is measured by all heads up to the creation layer: a number alone could not fail in a model
+    that has no more of them.
+
     Where all heads together end the sink, a search that finds no set shows nothing. A set is found
     by the mean of the twins and tested on each of them, so sinks with one twin are left out.
     """
     known = _known(part)
-    tried = known[known["n_donors"] > 1]
+    able = known[known["n_heads"] >= FEW]
+    tried = able[able["n_donors"] > 1]
     control = tried["random_set_ended"]
-    sure = tried["n_heads_end"].notna() & (tried["set_ended"] > HALF)
+    few = tried["n_heads_end"] <= (tried["n_heads"] // FEW).clip(upper=MOST)
+    sure = few & (tried["set_ended"] > HALF)
     size = round(tried.loc[sure, "n_heads_end"].median()) if sure.any() else 0
     words = (
         f"{_of(sure)} end, with {count(size, 'head')} in the median; with random heads "
         f"instead, {control[sure].mean():.0%} of these" + _uncontrolled(control, sure, "heads")
     )
     return _verdict(
-        f"{name} end with what a twin has at {MOST} attention heads or fewer",
+        f"{name} end with what a twin has at {FEW_HEADS}",
         tried,
         [sure, tried["ended_mean"] == 1],
         control,
@@ -124,7 +131,11 @@ def _by_few(name: str, part: pd.DataFrame, n_claims: int) -> Verdict:
         statistic="share of sinks that end with the outputs of most single twins at a set of so "
         "few heads, found by the twins' mean, and not at random heads; mean over texts",
         controls="as many random other heads of the same layers",
-        left_out={NO_TWIN: len(part) - len(known), ONE_TWIN: len(known) - len(tried)},
+        left_out={
+            NO_TWIN: len(part) - len(known),
+            NO_FEW: len(known) - len(able),
+            ONE_TWIN: len(able) - len(tried),
+        },
         n_claims=n_claims,
     )
 

@@ -209,7 +209,7 @@ def test_the_price_is_that_of_the_tests_of_layers(name, monkeypatch):
 def rows(n_texts=10, **same):
     """One sink per text, triggered by head 3 of layer 3, with other values in some columns."""
     values = {
-        "token": "x", "kind": "secondary", "level": 0.0, "l_start": 5, "n_donors": 4,
+        "token": "x", "kind": "secondary", "level": 0.0, "l_start": 5, "n_donors": 4, "n_heads": 24,
         **dict.fromkeys(("ended", "ended_mean", "created"), 1.0), "created_by_others": 0.0,
         "layers": "3", "layers_ended": 1.0, "layers_created": 1.0, "other_layers_ended": 0.0,
         "alike": False, "n_heads_end": 1.0, "set_ended": 1.0, "random_set_ended": 0.0,
@@ -238,6 +238,17 @@ def test_a_claim_needs_both_directions_and_a_control_that_fails():
     none = {"ended": 0.0, "ended_mean": 0.0, "created": 0.0, "layers": "", "heads": ""}
     assert outcomes_of(rows(**none, n_heads_end=np.nan)) == (NO,) * 4
     assert outcomes_of(rows(n_texts=5)) == (OPEN,) * 4
+
+
+def test_few_heads_are_few_among_those_that_could_have_a_part():
+    """All heads together always end a sink that has its twin's state: so would 16, of 16."""
+    assert outcomes_of(rows(n_heads_end=6.0))[1] == YES  # a fourth of 24
+    assert outcomes_of(rows(n_heads_end=7.0))[1] == OPEN
+    assert outcomes_of(rows(n_heads=400, n_heads_end=16.0))[1] == YES
+    assert outcomes_of(rows(n_heads=400, n_heads_end=17.0))[1] == OPEN
+    (_, by_few, *_) = trigger_verdicts.trigger_verdicts(rows(n_heads=3))
+    assert (by_few.outcome, by_few.n_sinks) == (OPEN, 0)
+    assert f"10 {trigger_verdicts.NO_FEW}" in by_few.why
 
 
 def test_the_layer_of_most_texts_is_named_not_that_of_one_long_text():
