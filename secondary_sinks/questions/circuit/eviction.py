@@ -81,9 +81,6 @@ def eviction(
     of this answer. Raises `EditError` for a window or a number of draws below 1.
     """
     check_whole(EditError, window=window, draws=draws, n_claims=n_claims)
-    for name, value in (("window", window), ("draws", draws)):
-        if value < 1:
-            raise EditError(f"{name} is {value}", "expected at least 1")
     texts = match_pairs(traces, sinks, SECONDARY)
     rows: list[dict[str, Any]] = []
     positions: list[dict[str, Any]] = []

@@ -80,8 +80,6 @@ def function(
     default those of this answer. Raises `EditError` for `draws` below 1.
     """
     check_whole(EditError, draws=draws, n_claims=n_claims)
-    if draws < 1:
-        raise EditError(f"draws is {draws}", "expected at least 1 draw of ordinary keys")
     texts = match_pairs(traces, sinks)
     edges: list[Edge] = []
     rows: list[dict[str, Any]] = []
