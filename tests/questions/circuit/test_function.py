@@ -8,7 +8,7 @@ import torch
 
 from secondary_sinks import Edit, detect, observe, recompute
 from secondary_sinks.causal.outcome import readers
-from secondary_sinks.errors import EditError, PlantError
+from secondary_sinks.errors import PlantError
 from secondary_sinks.measures.hook_names import hook_name
 from secondary_sinks.questions.circuit import function
 from secondary_sinks.questions.circuit.delivered import EQUAL, equal_keys, given_by_keys
@@ -211,9 +211,6 @@ def test_kinds_of_sinks():
     assert kinds.tolist() == ["no-op", "broadcast", "mixed", "mixed", "unknown", "unknown"]
 
 
-def test_impossible_requests_are_refused(quiet):
-    made, _ = quiet
-    with pytest.raises(EditError, match="draws is 0; expected at least 1"):
-        function(*made.asked, draws=0)
+def test_a_chain_without_an_axis_of_its_own_has_no_value():
     with pytest.raises(PlantError, match="own axis"):
         plant([PRIMARY, Plant(pos=9, forming=(2, 3), chain=True, value=1.0)])
