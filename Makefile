@@ -19,6 +19,8 @@ RESULTS ?= runs/results/$(NAME)
 # tests stay in one process.
 PYTEST := -m pytest --numprocesses auto --dist loadscope --no-loadscope-reorder
 TYPICAL := -m "not exhaustive"
+# GGUF files are read and compared before TransformerLens has a part.
+WITHOUT_LENS := --ignore=tests/models/gguf
 
 # Compiled modules are kept, whatever the caller's environment says: tests start many processes.
 export PYTHONDONTWRITEBYTECODE :=
@@ -36,7 +38,7 @@ test-all: $(READY)
 
 # Models and observation again, with the newest TransformerLens 4, which has bridges only.
 test-tl4: $(NEXT_READY)
-	OMP_NUM_THREADS=1 $(NEXT)/bin/python $(PYTEST) $(TYPICAL) tests/layerwise tests/models tests/observation
+	OMP_NUM_THREADS=1 $(NEXT)/bin/python $(PYTEST) $(TYPICAL) $(WITHOUT_LENS) tests/layerwise tests/models tests/observation
 
 check: $(READY)
 	$(BIN)/ruff check .
