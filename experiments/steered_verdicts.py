@@ -10,7 +10,7 @@ from experiments.shared import Observed
 from secondary_sinks import Verdict
 from secondary_sinks.display import count
 from secondary_sinks.questions import judge
-from secondary_sinks.statistics import Interval, median_over_texts
+from secondary_sinks.statistics import Interval, median_over_texts, outcome_of
 
 CLAIM = "the authors' rule edits the sinks that arise at its layer, and little else"
 LOSES = (
@@ -81,9 +81,10 @@ def loses(cells: pd.DataFrame, damage: pd.DataFrame, observed: Observed) -> Verd
     every = _wide(cells, "0", ("rule", "matched", "alone"))
     lost = every[~every["text_id"].isin(short_texts(damage))]
     rule, matched, alone = lost[["rule", "matched", "alone"]].median()
+    beyond, alone = (_median(one, lost) for one in (lost["rule"] - lost["matched"], lost["rule"]))
     return judge(
         LOSES,
-        _median(lost["rule"] - lost["matched"], lost),
+        beyond,
         f"sinks lose {rule:.0%} of their attention, matched tokens {matched:.0%} in the same "
         f"units; zeroed alone, a sink loses {alone:.0%}",
         statistic="attention lost at norm 0 by edited sinks minus that lost by matched tokens, "
@@ -91,6 +92,7 @@ def loses(cells: pd.DataFrame, damage: pd.DataFrame, observed: Observed) -> Verd
         controls="token twins, or ordinary tokens nearby, zeroed at once",
         left_out=observed.left_out | {SHORT: len(every) - len(lost)},
         n_claims=N_CLAIMS,
+        outcome=outcome_of(beyond, least=alone),
     )
 
 
@@ -122,9 +124,10 @@ def harms(damage: pd.DataFrame) -> Verdict:
     table = silent.assign(rise=rise).pivot_table(index="text_id", columns="arm", values="rise")
     table = table.reindex(columns=["rule", "matched", "alone"]).reset_index()
     rule, matched, alone = table[["rule", "matched", "alone"]].median()
+    beyond = replace(_median(table["rule"] - table["matched"], table), n=n_touched)
     return judge(
         HARMS,
-        replace(_median(table["rule"] - table["matched"], table), n=n_touched),
+        beyond,
         f"the loss rises by {rule:.2%} of the clean loss with the rule, by {matched:.2%} with "
         f"matched tokens zeroed, by {alone:.2%} with one sink zeroed at a time",
         statistic="rise of the loss of later tokens as a share of the clean loss, minus that with "
@@ -134,4 +137,5 @@ def harms(damage: pd.DataFrame) -> Verdict:
         counted="edited token",
         left_out={SHORT: n_all - n_touched},
         n_claims=N_CLAIMS,
+        outcome=outcome_of(beyond, HUNDREDTH, least=_median(table["rule"], table)),
     )

@@ -192,6 +192,7 @@ def judge_ways(
     why: Callable[[str], str],
     *,
     most: Mapping[str, Interval] | None = None,
+    least: Mapping[str, Interval] | None = None,
     lowest: bool = False,
     line: float = HALF,
     **words: Any,
@@ -199,10 +200,12 @@ def judge_ways(
     """Judge a claim by all ways to ablate together (`combine_outcomes`).
 
     The verdict has the interval of the first way or, with `lowest`, of the one with the lowest
-    value. `why` gets the sentence on whether the ways agree. `most` as in `outcome_of`, by way.
+    value. `why` gets the sentence on whether the ways agree. `most` and `least` as in
+    `outcome_of`, by way.
     """
+    most, least = most or {}, least or {}
     outcome, agreement = combine_outcomes(
-        {way: outcome_of(one, line, (most or {}).get(way)) for way, one in found.items()}
+        {way: outcome_of(one, line, most.get(way), least.get(way)) for way, one in found.items()}
     )
     intervals = list(found.values())
     interval = min(intervals, key=lambda one: one.value) if lowest and intervals else None

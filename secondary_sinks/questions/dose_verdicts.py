@@ -63,9 +63,9 @@ def dose_verdicts(
     the factor there, also if it is on or off.
 
     supported: the intervals of the rank correlation, beyond the control's and at sinks alone, lie
-    above one half, that of the gain (from the first factor to the last, as a share of the clean
-    response) above `GAIN`, and the trend test agrees. contradicted: both intervals of the rank
-    correlation lie below 0. Else inconclusive.
+    above one half, those of the gain (from the first factor to the last, as a share of the clean
+    response), beyond the control's and at sinks alone, above `GAIN`, and the trend test agrees.
+    contradicted: both intervals of the rank correlation lie below 0. Else inconclusive.
     """
     part = cells[cells["test"] == "dose"]
     up = _scaled_up(part)
@@ -90,10 +90,13 @@ def _dose(
     n_claims: int,
 ) -> Verdict:
     (claim, response, _), up = RESPONSES[name], _scaled_up(part)
-    interval, gain = _correlation(up, name, n_claims), _gain(up, name, n_claims)
+    interval = _correlation(up, name, n_claims)
+    gain, own_gain = (_gain(up, name, n_claims, alone=alone) for alone in (False, True))
     both = interval, _correlation(up, name, n_claims, alone=True)
     falls = {outcome_of(one, 0.0) for one in both} == {"contradicted"}
-    rises = {outcome_of(one) for one in both} | {outcome_of(gain, GAIN)} == {"supported"}
+    rises = {outcome_of(one) for one in both} | {outcome_of(gain, GAIN, least=own_gain)} == {
+        "supported"
+    }
     rises = rises and p_value <= ALPHA
     return judge(
         claim,
@@ -128,9 +131,13 @@ def _why_dose(
     )
 
 
-def _gain(up: pd.DataFrame, name: str, n_claims: int) -> Interval:
-    """What the largest factor adds to the first, sink minus control, as a share of the clean."""
-    responses, clean = _beyond_control(up, name), RESPONSES[name][2]
+def _gain(up: pd.DataFrame, name: str, n_claims: int, *, alone: bool) -> Interval:
+    """What the largest factor adds to the first, sink minus control, as a share of the clean.
+
+    `alone`: at the sink, with nothing subtracted.
+    """
+    responses = _by_factor(up, name)["sink"] if alone else _beyond_control(up, name)
+    clean = RESPONSES[name][2]
     own = up[up["role"] == "sink"].groupby(["text_id", "sink_pos"])[clean].first()
     sizes = own.reindex(responses.index).astype(float)
     gains = [

@@ -78,8 +78,9 @@ def harm(
 
     Statistic: the rise of the loss with the sinks removed minus that with ordinary tokens, as a
     share of the text's clean loss, median over texts. Supported if its interval lies above one
-    hundredth by every way to ablate. Contradicted if it lies below, even if the loss of every text
-    in which a sink stayed would have risen without that sink; so in most texts none may stay.
+    hundredth by every way to ablate, with and without subtracting, even if the loss of every text
+    in which a sink stayed had not risen. Contradicted if it lies below, even if the loss of each of
+    these texts would have risen without that sink. So in most texts no sink may stay.
     `effects` say whether it differs from 0, and which share of the sinks `ended`, mean over texts.
     Intervals are corrected for `n_claims`, by default those of this answer.
     """
@@ -205,10 +206,18 @@ def _stayed(cells: pd.DataFrame) -> pd.DataFrame:
     return removed.groupby("text_id")[["n_sinks", "stayed"]].max()
 
 
-def _at_most(cells: pd.DataFrame, n_claims: int) -> Interval:
-    """The interval if the loss rose in every text in which a sink stayed."""
-    rises = _rises(cells)["beyond"].where(_stayed(cells)["stayed"] == 0, math.inf)
-    return median_over_texts(rises, rises.index.tolist(), n_claims=n_claims)
+def _bounds(cells: pd.DataFrame, n_claims: int) -> tuple[Interval, Interval]:
+    """The intervals if the loss rose in no text in which a sink stayed, and if it rose in each.
+
+    In the first, a text counts with its rise without the sinks where that is the smaller one: what
+    the loss falls without ordinary tokens shows nothing about sinks.
+    """
+    rises, removed = _rises(cells), _stayed(cells)["stayed"] == 0
+    least = rises[["beyond", "sinks"]].min(axis=1).where(removed, -math.inf)
+    most = rises["beyond"].where(removed, math.inf)
+    texts = rises.index.tolist()
+    low, high = (median_over_texts(one, texts, n_claims=n_claims) for one in (least, most))
+    return low, high
 
 
 def _row(way: str, cells: pd.DataFrame, n_claims: int) -> dict[str, Any]:
@@ -237,11 +246,13 @@ def _verdict(cells: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) ->
             f"tokens{_not_removed(ways)}; {agreement}"
         )
 
+    bounds = {way: _bounds(part, n_claims) for way, part in ways.items()}
     return judge_ways(
         CLAIM,
         {way: _beyond(part, n_claims) for way, part in ways.items()},
         why,
-        most={way: _at_most(part, n_claims) for way, part in ways.items()},
+        least={way: least for way, (least, _) in bounds.items()},
+        most={way: most for way, (_, most) in bounds.items()},
         statistic="rise of the loss as a share of the clean loss, without the removable sinks "
         "minus without ordinary tokens, median over texts",
         controls="the same number of ordinary tokens of similar position and norm",

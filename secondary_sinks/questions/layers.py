@@ -31,10 +31,10 @@ from secondary_sinks.types import SHARE_UNIT, LayerEffect, Verdict
 def layer_verdicts(effects: pd.DataFrame | Results, n_claims: int | None = None) -> list[Verdict]:
     """One verdict per layer whose MLP the sinks need, or one verdict if no layer is needed.
 
-    A layer is needed, by one way to ablate, if two intervals say so: that of the share of sinks
-    that end lies above one half, and that of the mass lost by sinks minus that lost by controls
-    lies above one tenth. It is not needed if the first lies below one half: the second cannot
-    refute what the first shows. Only sinks that the layer could have ended are counted; if others
+    A layer is needed, by one way to ablate, if three intervals say so: that of the share of sinks
+    that end lies above one half, and those of the mass that sinks lose, with and without that lost
+    by controls subtracted, lie above one tenth. It is not needed if the first lies below one half:
+    the others cannot refute what the first shows. Only sinks that the layer could have ended are counted; if others
     were created before it, the claim is about those created there or later.
 
     supported: needed by every way to ablate that was tried. contradicted: every layer that can be
@@ -112,7 +112,8 @@ def needed_by(row: LayerEffect) -> str:
 
 def _may_keep_attention(row: LayerEffect) -> bool:
     """Whether most sinks end, but a loss of more than a tenth of their attention is not shown."""
-    return outcome_of(_removed(row)) == "supported" and not row.low > LITTLE
+    lost = row.low > LITTLE and row.sinks_low > LITTLE
+    return outcome_of(_removed(row)) == "supported" and not lost
 
 
 def _why(row: LayerEffect, agreement: str) -> str:
@@ -181,8 +182,8 @@ def later_verdict(effects: pd.DataFrame | Results, n_claims: int = 1) -> Verdict
     (`statistics.choice`). Only sinks that this layer could have weakened are counted
     (`later_effects`).
 
-    supported: what sinks lose beyond their controls lies above one tenth, by every way to ablate.
-    contradicted: what they lose, with nothing subtracted, lies below it, by every way. Raises
+    supported: what sinks lose lies above one tenth, with and without what their controls lose
+    subtracted, by every way to ablate. contradicted: both lie below it, by every way. Raises
     `EditError` for a table with several sites or effects.
     """
     return verdict_of_later(paired_by_way(effects), n_claims)
@@ -206,6 +207,7 @@ def verdict_of_later(ways: Mapping[str, Pairs], n_claims: int) -> Verdict:
         {way: one.beyond for way, one in found.items()},
         why,
         most={way: one.sinks for way, one in found.items()},
+        least={way: one.sinks for way, one in found.items()},
         statistic="mass lost beyond controls at the layer with the largest loss in earlier texts, "
         "median over texts",
         controls="same edit at token twins, or at ordinary tokens nearby",

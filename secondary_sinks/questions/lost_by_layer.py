@@ -18,8 +18,10 @@ KEY = ["text_id", "sink_pos", "layer"]
 PAIR = ["mass_clean", "mass_edited"]
 MASSES = [*PAIR, "control_mass_clean", "control_mass_edited"]
 ORDINARY = ["ordinary_mass_clean", "ordinary_mass_edited"]
-_NOTHING = pd.Series(
-    [], dtype=float, index=pd.MultiIndex.from_arrays([[], []], names=["layer", "text_id"])
+_NOTHING = pd.DataFrame(
+    {"sinks": [], "beyond": []},
+    dtype=float,
+    index=pd.MultiIndex.from_arrays([[], []], names=["layer", "text_id"]),
 )
 
 
@@ -87,7 +89,7 @@ def effects_by_layer(
     cells = pairs.cells
     counted = pairs.later if later else cells[_created_later(cells)]
     of_layer = dict(iter(counted.groupby("layer")))
-    by_text = dict(iter(lost_by(["layer", "text_id"], counted).groupby("layer")["beyond"]))
+    by_text = dict(iter(lost_by(["layer", "text_id"], counted).groupby("layer")))
     every = lost_by(["layer"], counted).reindex(cells["layer"].unique()).to_dict("index")
     return [
         _one_layer(
@@ -176,16 +178,19 @@ def lost_by(groups: list[str], cells: pd.DataFrame) -> pd.DataFrame:
 def _one_layer(
     cells: pd.DataFrame,
     counted: pd.DataFrame,
-    by_text: "pd.Series[float]",
+    by_text: pd.DataFrame,
     every: Mapping[Any, float],
     n_claims: int,
     unmatched: int,
 ) -> LayerEffect:
     """The effect of one layer: all its cells, those that are counted, and what these lose.
 
-    `by_text` is the mass lost beyond controls in each text, `every` the mass lost in all of them.
+    `by_text` is the mass lost in each text (`lost_by`), `every` that lost in all of them.
     """
-    lost = median_over_texts(by_text, by_text.index.tolist(), n_claims=n_claims)
+    lost, alone = (
+        median_over_texts(by_text[name], by_text.index.tolist(), n_claims=n_claims)
+        for name in ("beyond", "sinks")
+    )
     after, before = counted["lifetime_edited"], counted["lifetime_clean"]
     texts = counted["text_id"].tolist()
     removed = share_over_texts((after == 0).astype(float), texts, n_claims=n_claims)
@@ -196,6 +201,7 @@ def _one_layer(
         low=lost.low,
         high=lost.high,
         sinks_lost=float(every["sinks"]),
+        sinks_low=alone.low,
         controls_lost=float(every["controls"]),
         ordinary_lost=float(every["ordinary"]),
         removed=removed.value,

@@ -85,8 +85,9 @@ def redistribution(
     Table "damage", by edit and role: the effect of an edit on the predictions at its token and
     after it, medians over cells (`damage.damage_of_cells`).
 
-    Verdict, about `beyond` of the primary: supported if its interval lies above one hundredth by
-    every way to ablate, contradicted if it lies below. Intervals are corrected for `n_claims`, by
+    Verdict, about `beyond` of the primary: supported if its interval, and that at the sinks alone
+    (nothing subtracted), lie above one hundredth by every way to ablate; contradicted if both lie
+    below. Intervals are corrected for `n_claims`, by
     default those of this answer.
     """
     check_whole(EditError, n_claims=n_claims)
@@ -181,8 +182,10 @@ def _moved(
     return moved | {"rest": moved["freed"] - moved["primary"] - moved["others"]}
 
 
-def _by_text(cells: pd.DataFrame) -> pd.DataFrame:
+def _by_text(cells: pd.DataFrame, *, alone: bool = False) -> pd.DataFrame:
     """Attention moved by sinks minus that by their controls, sum per text; mean over seeds.
+
+    `alone`: by sinks, with nothing subtracted.
 
     Only texts whose sinks free attention, beyond rounding, in total and by the softmax alone.
     """
@@ -191,7 +194,8 @@ def _by_text(cells: pd.DataFrame) -> pd.DataFrame:
         role: part.groupby(["text_id", "sink_pos"])[names].mean()
         for role, part in cells.groupby("role")
     }
-    moved = (means["sink"] - means["control"]).groupby("text_id").sum()
+    moved = means["sink"] if alone else means["sink"] - means["control"]
+    moved = moved.groupby("text_id").sum()
     return moved[(moved[["freed", "freed_direct"]] > ROUNDING).all(axis=1)]
 
 
@@ -201,9 +205,9 @@ def _shares(sums: pd.DataFrame, ending: str = "") -> pd.DataFrame:
     return pd.DataFrame({name: sums[f"{name}{ending}"] / freed for name in RECEIVERS})
 
 
-def _beyond(cells: pd.DataFrame, receiver: str, n_claims: int) -> Interval:
+def _beyond(cells: pd.DataFrame, receiver: str, n_claims: int, *, alone: bool = False) -> Interval:
     """Share of a receiver minus its proportional share: median over texts that free attention."""
-    by_text = _by_text(cells)
+    by_text = _by_text(cells, alone=alone)
     beyond = (_shares(by_text) - _shares(by_text, "_direct"))[receiver]
     found = median_over_texts(beyond, by_text.index.tolist(), n_claims=n_claims)
     return replace(found, n=_n_sinks(cells[cells["text_id"].isin(by_text.index)]))
@@ -236,12 +240,16 @@ def _verdict(cells: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) ->
 
     def why(agreement: str) -> str:
         way, first = next(iter(parts.items()))
-        return f"{_in_words(list(_effects(way, first, n_claims)))}; {agreement}"
+        words = _in_words(list(_effects(way, first, n_claims)))
+        return f"{words}; {_alone_in_words(alone[way])}; {agreement}"
 
+    alone = {way: _beyond(part, "primary", n_claims, alone=True) for way, part in parts.items()}
     return judge_ways(
         CLAIM,
         {way: _beyond(part, "primary", n_claims) for way, part in parts.items()},
         why,
+        most=alone,
+        least=alone,
         statistic="share of the freed attention that the primary gains, minus its proportional "
         "share, median over texts",
         controls="proportional share: only the sink's key replaced; the same edits at token "
@@ -249,6 +257,14 @@ def _verdict(cells: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) ->
         left_out=left_out,
         n_claims=n_claims,
         line=MATERIAL,
+    )
+
+
+def _alone_in_words(alone: Interval) -> str:
+    low, high = _percent(alone.low), _percent(alone.high)
+    return (
+        "with nothing subtracted, the primary gains "
+        f"{_percent(alone.value)} [{low}, {high}] beyond its proportional share"
     )
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 
 from secondary_sinks.causal import recompute
 from secondary_sinks.causal.ablate import checked_labels
+from secondary_sinks.causal.outcome import still_drawing
 from secondary_sinks.detection.contrasts import LEAST_QUERIES, ROUNDING, Values, paid_of, step
 from secondary_sinks.detection.weakening import WINDOW
 from secondary_sinks.display import count
@@ -40,7 +41,8 @@ CLAIM = (
     "part of a secondary sink's attention is taken from the primary, as any softmax does: with the "
     "sink removed, the primary regains attention"
 )
-COLUMNS = ("text_id", "sink_pos", "pos", "role", "edit", "l_start", "change", "gained")
+COLUMNS = ("text_id", "sink_pos", "pos", "role", "edit", "l_start", "change", "gained", "stays")
+STAYED = "that keep half of their attention or more under the edit, so that nothing is removed"
 
 
 @shows_progress
@@ -57,6 +59,7 @@ def restoration(
 ) -> Answer:
     """Ablate the forming MLPs of the first secondary sink of each text; recompute all after it.
 
+    Sinks that keep half of their attention under the edit are left out, by way to ablate: `stays`.
     `gained` is the additional attention that later queries then pay to the primary: mean over these
     queries and over `window` layers from the sink's l_start on, minus the mean over as many layers
     before. The same edit at the sink's control token is subtracted. There is one number per text,
@@ -97,6 +100,8 @@ def judge_cells(
 ) -> tuple[pd.DataFrame, Verdict]:
     """Medians over texts by way to ablate, and the verdict."""
     ways = {way: _by_text(part) for way, part in by_way(cells).items()}
+    for first in list(by_way(cells).values())[:1]:
+        left_out = {**left_out, STAYED: len(_kept_by(first))}
     found, alone = (
         {
             way: median_over_texts(part[name], part.index.tolist(), n_claims=n_claims)
@@ -150,7 +155,9 @@ def _edited(
         for edit in edits
     ]
     cells = [cell_at(pos, layers, edit) for _, pos, edit in asked]
-    result = recompute(model, trace, cells, loss=False, by_query=True)
+    watch = [case.sink.pos]
+    result = recompute(model, trace, cells, watch=watch, loss=False, by_query=True)
+    stays = still_drawing(trace, result, [case.sink])[:, 0].tolist()
     assert result.paid_to_primary is not None
     clean = step(paid_of(trace, primary), case.sink.l_start, window)
     for number, (role, pos, edit) in enumerate(asked):
@@ -165,6 +172,7 @@ def _edited(
             "l_start": case.sink.l_start,
             "change": change,
             "gained": float(np.mean(gained[np.isfinite(gained)])) if len(gained) else np.nan,
+            "stays": role == "sink" and stays[number],
         }
 
 
@@ -183,15 +191,24 @@ def _change(trace: Trace, primary: Sink | None, sink: Sink, window: int) -> floa
 def _by_text(cells: pd.DataFrame) -> pd.DataFrame:
     """Attention regained, per text: `alone`, and minus that with the control ablated (`gained`).
 
-    Seeds are averaged.
+    Seeds are averaged. Texts whose sink stays are left out.
     """
+    cells = cells[~cells["text_id"].isin(_kept_by(cells))]
     names = ["gained", "change"]
-    means = {role: part.groupby("text_id")[names].mean() for role, part in cells.groupby("role")}
+    means = {
+        role: cells[cells["role"] == role].groupby("text_id")[names].mean()
+        for role in ("sink", "control")
+    }
     sinks, controls = means["sink"]["gained"], means["control"]["gained"]
     both = means["sink"].assign(alone=sinks, controls=controls, gained=sinks - controls)
     for name in ("alone", "gained"):
         both.loc[both[name].abs() <= ROUNDING, name] = 0.0
     return both.dropna(subset="gained")
+
+
+def _kept_by(cells: pd.DataFrame) -> set[str]:
+    """Texts whose sink keeps half of its attention under an edit, or under a seed of it."""
+    return set(cells.loc[cells["stays"].astype(bool), "text_id"])
 
 
 def _verdict(

@@ -10,8 +10,16 @@ MIN_SINKS = 5
 HALF = 0.5
 
 
-def outcome_of(interval: Interval, line: float = HALF, most: Interval | None = None) -> str:
+def outcome_of(
+    interval: Interval,
+    line: float = HALF,
+    most: Interval | None = None,
+    least: Interval | None = None,
+) -> str:
     """supported if the interval lies above the line, contradicted if below, else inconclusive.
+
+    `least` is the interval of what holds in any case: for support it must lie above the line too.
+    So a difference from controls is no support if it comes from what the controls do.
 
     `most` is the interval if all undecided cases were hits: it must lie below the line too. So must
     the share of cases alone of a paired share (`Interval.cases`): where it happens at controls as
@@ -23,7 +31,7 @@ def outcome_of(interval: Interval, line: float = HALF, most: Interval | None = N
             "expected an exact interval for a verdict, got an approximate one; use "
             "share_over_texts or median_over_texts"
         )
-    if interval.low > line:
+    if all(one.low > line for one in (interval, least) if one is not None):
         return "supported"
     bounds = (interval, interval.cases, most)
     below = all(one.high < line for one in bounds if one is not None)

@@ -135,6 +135,8 @@ class LayerEffect:
     high: float
     sinks_lost: float
     """Mass that sinks lose; 1 is all."""
+    sinks_low: float = math.nan
+    """Lower end of the interval of the mass that sinks lose: median over texts."""
     controls_lost: float
     """Mass that their token twins, or else neighbours, lose."""
     ordinary_lost: float = math.nan

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pandas as pd
 
 from secondary_sinks.questions.answer import judge
-from secondary_sinks.statistics import median_over_texts
+from secondary_sinks.statistics import median_over_texts, outcome_of
 from secondary_sinks.types import Verdict
 
 LINE = 0.01
@@ -41,7 +41,9 @@ def eviction_verdicts(
     """Is dropping secondary sinks worse than dropping random keys, and keeping them better?
 
     With and without the primary; from a table with a row per text and cache. supported: the
-    interval of the median over texts lies above `LINE`; contradicted: below. Texts whose caches
+    interval of the median over texts lies above `LINE`, and so does that of what the secondary
+    sinks do alone, compared with the cache that only differs in them; contradicted: the first lies
+    below. Texts whose caches
     are the same with either kept are left out of the third. Corrected for `n_claims`.
     """
     rises, still = _by_text(losses), _by_text(losses, "n_secondary")["kept"]
@@ -50,8 +52,16 @@ def eviction_verdicts(
     lost, left = ({name: f"{one[name].median():+.2%}" for name in one} for one in (dropped, kept))
     n_sinks = losses.groupby("text_id")["n_sinks"].first()
 
-    def verdict(claim: str, more: "pd.Series[float]", difference: str, why: str) -> Verdict:
-        found = median_over_texts(more, more.index.tolist(), n_claims=n_claims)
+    def verdict(
+        claim: str,
+        more: "pd.Series[float]",
+        alone: "pd.Series[float]",
+        difference: str,
+        why: str,
+    ) -> Verdict:
+        found, least = (
+            median_over_texts(one, one.index.tolist(), n_claims=n_claims) for one in (more, alone)
+        )
         n_same = int(n_sinks.sum() - n_sinks[more.index].sum())
         return judge(
             claim,
@@ -63,12 +73,14 @@ def eviction_verdicts(
             left_out={**left_out, SAME: n_same},
             n_claims=n_claims,
             line=LINE,
+            outcome=outcome_of(found, LINE, least=least),
         )
 
     return (
         verdict(
             DROP,
             dropped["secondary"] - dropped["random"],
+            dropped["secondary"],
             "secondary sinks minus random keys",
             f"{lost['secondary']} without the secondary sinks, {lost['random']} without random "
             f"keys, {lost['heavy hitters']} without heavy hitters, {lost['recent']} without recent "
@@ -77,6 +89,7 @@ def eviction_verdicts(
         verdict(
             DROP_BOTH,
             dropped["primary and secondary"] - dropped["primary and random"],
+            dropped["primary and secondary"] - dropped["primary"],
             "secondary sinks minus random keys, the primary dropped with both",
             f"{lost['primary']} without the primary, {lost['primary and secondary']} without the "
             f"secondary sinks too, {lost['primary and random']} without random keys too",
@@ -84,6 +97,7 @@ def eviction_verdicts(
         verdict(
             KEEP,
             kept["primary and heavy hitters"] - kept["primary and secondary"],
+            kept["primary"] - kept["primary and secondary"],
             "heavy hitters kept minus secondary sinks kept",
             f"{left['primary']} with the primary and a recent window only, by "
             f"{left['primary and secondary']} with the secondary sinks kept too, by "
