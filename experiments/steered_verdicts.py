@@ -81,7 +81,7 @@ def loses(cells: pd.DataFrame, damage: pd.DataFrame, observed: Observed) -> Verd
     every = _wide(cells, "0", ("rule", "matched", "alone"))
     lost = every[~every["text_id"].isin(short_texts(damage))]
     rule, matched, alone = lost[["rule", "matched", "alone"]].median()
-    beyond, alone = (_median(one, lost) for one in (lost["rule"] - lost["matched"], lost["rule"]))
+    beyond = _median(lost["rule"] - lost["matched"], lost)
     return judge(
         LOSES,
         beyond,
@@ -92,7 +92,7 @@ def loses(cells: pd.DataFrame, damage: pd.DataFrame, observed: Observed) -> Verd
         controls="token twins, or ordinary tokens nearby, zeroed at once",
         left_out=observed.left_out | {SHORT: len(every) - len(lost)},
         n_claims=N_CLAIMS,
-        outcome=outcome_of(beyond, least=alone),
+        outcome=outcome_of(beyond, least=_median(lost["rule"], lost)),
     )
 
 
