@@ -84,8 +84,7 @@ def necessity(
     (`layer_verdicts`); and one on whether sinks, primary-like ones included, need the MLPs that
     formed earlier ones, judged by the edits other than zero if there are any. Which MLP writes a
     sink is another question (`roles`): a sink that a head writes needs the MLPs through which the
-    head acts. Intervals are corrected for `n_claims`, by default those of this
-    answer.
+    head acts. Intervals are corrected for `n_claims`, by default those of this answer.
     """
     check_whole(EditError, n_claims=n_claims)
     texts = match_pairs(traces, sinks)

@@ -13,10 +13,10 @@ HALF = 0.5
 def outcome_of(interval: Interval, line: float = HALF, most: Interval | None = None) -> str:
     """supported if the interval lies above the line, contradicted if below, else inconclusive.
 
-    `most` is the interval if all undecided cases were hits: it must lie below the line too. So must
-    the share of cases alone of a paired share (`Interval.cases`): where it happens at controls as
-    well, the claim is not shown, but it is not refuted either.
-    Raises `ValueError` for an approximate interval.
+    To be contradicted, two further intervals must lie below the line if they are known: `most`, the
+    interval if all undecided cases counted in favour of the claim; and, for a paired share, that of
+    the cases alone (`Interval.cases`): if the effect happens at controls as well, the claim is not
+    shown, but not refuted either. Raises `ValueError` for an approximate interval.
     """
     if interval.approximate:
         raise ValueError(
