@@ -273,7 +273,7 @@ def _verdict(name: str, plain: pd.DataFrame, changed: pd.DataFrame) -> Verdict:
 def share_of_sinks(
     here: Counts, there: Counts, texts: "pd.Series[str]", n_claims: int = 1
 ) -> Interval:
-    """Of the sinks of a text here and there, the share here; mean over texts with an interval."""
+    """Share of a text's sinks that are `here`, not `there`: mean over texts with its interval."""
     values = np.repeat([1.0, 0.0] * len(here), np.stack([here, there], axis=1).ravel())
     names = np.repeat(texts.to_numpy(), here + there).tolist()
     return share_over_texts(values, names, n_claims=n_claims)

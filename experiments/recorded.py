@@ -94,7 +94,7 @@ def shown_outcome(verdict: Mapping[str, Any]) -> str:
 
 
 def is_superseded(record: Mapping[str, Any]) -> bool:
-    """Whether it was computed before a change of the method, so that it decides nothing today."""
+    """Whether a record is older than a change of the method, so that it decides nothing today."""
     return bool(record.get("computed_before"))
 
 

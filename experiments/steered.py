@@ -148,7 +148,7 @@ def token_rows(targets: Targets, table: SinkTable, layer: int, tau: float) -> li
 
 
 def lengths_of(observed: Observed, targets: list[Targets], layer: int) -> dict[str, float]:
-    """The length that each dose gives to what the MLP writes."""
+    """The norm that each dose gives to the MLP output."""
     norms = [float(one.trace.mlp_norm[layer, s.pos]) for one in targets for s in one.asked]
     usual = float(torch.tensor(norms).median())
     longest = [
@@ -270,7 +270,7 @@ def found_rows(
 
 
 def rescale(positions: tuple[int, ...], length: float) -> Any:
-    """A plain hook that gives the activation at some positions a length; directions stay."""
+    """A plain hook that sets the norm of the activation at some positions, in its direction."""
 
     def hook(written: Tensor, hook: Any) -> Tensor:
         changed = written.clone()

@@ -97,7 +97,7 @@ def loses(cells: pd.DataFrame, damage: pd.DataFrame, observed: Observed) -> Verd
 
 
 def more(cells: pd.DataFrame) -> Verdict:
-    """Whether the rule affects a sink otherwise than an edit of this sink alone."""
+    """Whether the rule affects a sink differently from an edit of this sink alone."""
     several = cells[cells["n_touched"] > 1]
     lost = _wide(several, "2x", ("rule", "alone"))
     apart, (rule, alone) = lost["rule"] - lost["alone"], 1 - lost[["rule", "alone"]].median()

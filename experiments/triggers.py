@@ -1,4 +1,4 @@
-"""What must a token have read to become a sink, where the same token elsewhere is none?"""
+"""What must a token have read to become a sink, unlike the same token elsewhere?"""
 
 import pandas as pd
 import plotly.graph_objects as go

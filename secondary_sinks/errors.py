@@ -13,9 +13,9 @@
     ├── MeasureError          tensors or numbers that a measure does not accept
     │   └── CacheError            a cache lacks activations, or holds several texts
     ├── DetectionError        traces, sinks, or files of either, that detection cannot use
-    ├── EditError             an edit that is unknown, or impossible at this place
-    ├── QuestionError         an unknown causal question
-    ├── TraceError            a trace that was measured on another model
+    ├── EditError             an edit that is unknown or impossible; settings of a question
+    ├── QuestionError         a question that is unknown or asked twice; a sink without an answer
+    ├── TraceError            no trace, or one of another model or text
     ├── AttributionError      a layer or position that does not exist
     ├── PlantError            a planted model that is impossible, or has no clear truth
     ├── SweepError            a sweep whose config, ranges or parts are invalid

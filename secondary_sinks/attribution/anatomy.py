@@ -38,7 +38,7 @@ class _Member:
 def mlp_anatomy(
     model: HookedModel, trace: Trace, sinks: SinkTable, layer: int | None = None
 ) -> MlpAnatomy:
-    """Cosine with the primary, and norms, at every stage of an MLP.
+    """Where in an MLP a token turns towards the primary: cosines and norms at every stage.
 
     At each stage (input, gate, up, act, act*up, down) the vector of a token is compared with the
     vector of the primary at the same stage of the same layer; the cosine is signed and not centred.

@@ -30,14 +30,16 @@ def formation(
     top_neurons: int = 10,
     parts: bool = True,
 ) -> Formation:
-    """Contribution of every component along the primary's direction at each sink, in one pass.
+    """What each component writes along the primary's direction at each sink, in one pass.
 
-    For the creation (at `l_start`) and the death (after `l_end`) of every sink of the trace's text,
-    including the primary. Contributions are signed lengths, and exact: attention and MLP of a layer
-    add up to the change of the residual along the direction, heads and bias to attention, neurons
-    and bias to the MLP. If a norm follows a sublayer, its scale is held fixed, so that heads and
-    neurons still add up. `parts=False` leaves out heads and neurons; `top_neurons` is the number of
-    neurons that are listed one by one.
+    For the creation (at `l_start`) and the end (after `l_end`) of every sink of the trace's text,
+    including the primary. The direction is the primary's state minus the typical token. A
+    contribution is the signed length of a component's output along it (as in direct logit
+    attribution, Elhage et al. 2021), in units of the residual. They add up exactly: attention and
+    MLP of a layer add up to the change of the residual along the direction, heads and bias to
+    attention, neurons and bias to the MLP. If a norm follows a sublayer, its scale is held fixed,
+    so that heads and neurons still add up. `parts=False` leaves out heads and neurons;
+    `top_neurons` is the number of neurons that are listed one by one.
 
     Raises `TraceError` for a trace of another model, `UnsupportedModelError` if heads or neurons do
     not add up to the output of their sublayer.

@@ -39,21 +39,24 @@ def ablate(
     kl: bool = True,
     progress: Progress | None = None,
 ) -> Effects:
-    """Ablate `mlp_out` at every lasting sink but the primary and at matched controls, by layer.
+    """Ablate the MLP output of each layer at every sink and its controls, and measure the effects.
 
-    `edit` is the label of any kind of `Edit`, or several: "zero" (the MLP writes nothing), "mean"
-    (its mean output over the ordinary tokens of the text), "resample:3" (its output at a token
-    drawn with seed 3), "none" (the no-op), "scale:0.5". One cell per token, layer and edit; cells
-    do not affect each other, and each is exact by single-token replay. Each sink has one matched
-    control (a token twin or a neighbour) and `ordinary` further control tokens of similar position
-    and norm; none stands in a beginning that an earlier text has too, since it is one observation
-    in both. Sinks of texts without a trace are left out, and so are means over token twins for a
-    token without twins. `kl=False` saves one unembedding per cell: `kl_at_token`, the effect on
-    the prediction at the token, is then NaN.
+    Sinks are the secondary and primary-like ones. `layers` are the ablated layers, from 0 (by
+    default all). `edit` is the label of any kind of `Edit`, or several: "zero" (the MLP writes
+    nothing), "mean" (its mean output over the ordinary tokens of the text), "twins" (over the same
+    token elsewhere), "resample:3" (its output at a token drawn with seed 3), "scale:0.5", "none"
+    (the no-op). Each cell (token, layer, edit) is computed on its own, exactly, by single-token
+    replay; attention is the direct effect (`Effect`).
 
-    Raises `EditError` for unknown edits or layers, for an edit or a layer that is given twice and
-    for a negative number of controls, `TraceError` for no trace, or one of another
-    model or text than its sinks.
+    Each sink has one matched control (a token twin, else a neighbour) and `ordinary` further
+    control tokens of similar position and norm. No control lies in a beginning that an earlier text
+    shares, since it is one observation in both. Sinks of texts without a trace are left out, and so
+    are means over token twins for a token without twins. `kl=False` saves one unembedding per cell:
+    `kl_at_token`, the damage to the prediction at the token, is then NaN.
+
+    Raises `EditError` for unknown edits or layers, for an edit or a layer that is given twice, and
+    for a negative number of controls; `TraceError` for no trace, or one of another model or text
+    than its sinks.
     """
     labels, chosen = checked_labels(edit), checked_layers(layers)
     whole_number("ordinary", ordinary, EditError, 0)

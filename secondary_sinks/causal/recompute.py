@@ -57,14 +57,13 @@ def recompute(
     by_query: bool = False,
     progress: Progress | None = None,
 ) -> Recomputed:
-    """Total effects of every cell: exactly those of a whole forward pass per cell.
+    """Total effects of edits, on all tokens: exactly those of a whole forward pass per cell.
 
     A cell is an edit, or several that are made together, of one token or of many. Results are kept
     for the edited tokens, the references of the trace, and the positions in `watch`. `loss=False`
     skips the unembedding: losses and divergences are then NaN. `by_query=True` also keeps the
-    attention that each query pays to the primary (layers x cells x positions values). A cell that
-    changes nothing keeps the clean values, bit by bit. Other arguments, and errors, are those of
-    `replay`.
+    attention that each query pays to the primary (`[layer, cell, pos]`). A cell that changes
+    nothing keeps the clean values, bit by bit. Other arguments, and errors, are those of `replay`.
     """
     for name, switch in (("loss", loss), ("by_query", by_query)):
         true_or_false(name, switch, EditError)

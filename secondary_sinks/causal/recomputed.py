@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Recomputed(ByCell):
-    """Total effects of cells on watched tokens and on the loss."""
+    """What `recompute` measures: watched tokens by layer and cell, and loss and KL by position.
+
+    Watched are the edited tokens, the references of the trace and the positions in `watch`;
+    `column(pos)` is the index of one. Tensors are on the CPU in float32. An index or slice selects
+    cells.
+    """
 
     cells: tuple[Cell, ...]
     watch: tuple[int, ...]

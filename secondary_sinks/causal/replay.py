@@ -58,15 +58,17 @@ def replay(
     kept: CachedPass | None = None,
     progress: Progress | None = None,
 ) -> Replay:
-    """Run every cell on its own, and measure the edited token at every layer.
+    """Effects of edits on the edited token itself, at every layer: exact states, direct attention.
 
-    A cell is an edit, or several of one token that are made together. `trace` must come from
-    `model`: its tokens are run again, and edited states are measured against its primary, typical
-    token and medians. `others` are traces of texts that donors come from, `reference` the result
-    of `reference_means`. `attention=False` skips the attention mass and is faster. `kl=True` also
-    compares the prediction at the token, at the cost of one unembedding per cell. `watch` are
-    other positions whose mass is measured. `kept` is a clean pass of the same text that is still
-    in memory; the text is then not run again. `progress` is called with (layers done, layers).
+    A cell is an edit, or several of one token that are made together; each is run on its own. State
+    measures equal those of a whole forward pass with the edit. The attention mass is the direct
+    effect: later queries are those of the clean run. `trace` must come from `model`: its tokens are
+    run again, and edited states are measured against its primary, typical token and medians.
+    `others` are traces of texts that donors come from, `reference` the result of `reference_means`.
+    `attention=False` skips the attention mass and is faster. `kl=True` also compares the prediction
+    at the token, at the cost of one unembedding per cell. `watch` are other positions whose mass is
+    measured. `kept` is a clean pass of the same text that is still in memory; the text is then not
+    run again. `progress` is called with (layers done, layers).
 
     Raises `EditError` for edits that are not possible or make a residual infinite, and for a cell
     that edits several tokens (use `recompute`: the later of them depend on the earlier ones);

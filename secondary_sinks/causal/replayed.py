@@ -70,7 +70,11 @@ def _described(edit: Any) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Replay(ByCell):
-    """The edited token by layer and cell; layers below its first edit hold the clean values."""
+    """What `replay` measures: the edited token, by layer and cell, as in a `Trace`.
+
+    Layers below the first edit of a cell hold the clean values. Tensors are on the CPU in float32.
+    An index or slice selects cells.
+    """
 
     cells: tuple[Cell, ...]
     positions: tuple[int, ...]

@@ -26,13 +26,16 @@ def detect(
 ) -> SinkTable:
     """Find the primary and secondary sinks of one or more texts.
 
-    `limits` are single thresholds by name: `detect(trace, aligned=0.8)`. `detect(cache, tokens)`
-    takes the cache of a `run_with_cache` instead of a trace (`trace_from_cache`).
-    `criterion` is "joint" (aligned with an active primary, outlying and attended) or "paper" (the
-    authors' rule to the letter, with their labels). A text whose primary is active at no layer has
-    no sinks. Sink levels are clustered over all texts given, so pass all traces of a model at
-    once; the same trace twice counts once. For a run in half precision, `within_rounding` marks
-    sinks that rounding may have made, and `SinkTable.near` holds tokens that it may have hidden.
+    `criterion` is "joint" (aligned with an active primary, outlying and attended;
+    docs/detection.md) or "paper" (the rule of the authors' scripts, with their labels).
+    `thresholds` replaces all thresholds; `limits` changes single ones by name:
+    `detect(trace, aligned=0.8)`. Instead of a trace, `detect(cache, tokens)` takes the cache of a
+    `run_with_cache` (`trace_from_cache`).
+
+    Sink levels and copies are found over all texts given, so pass all traces of a model at once;
+    the same trace twice counts once. A text whose primary is active at no layer has no sinks. For a
+    run in half precision, `within_rounding` marks sinks that rounding may have made, and
+    `SinkTable.near` holds tokens that it may have hidden.
     Raises `DetectionError` for an unknown criterion or threshold, and for two texts, or two
     different traces of a text, with the same name.
     """

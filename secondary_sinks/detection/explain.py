@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def criteria_frame(
     trace: Trace, thresholds: Thresholds | None = None, positions: Sequence[int] | None = None
 ) -> "pd.DataFrame":
-    """Every test of both criteria with the value it judges, one row per layer and position.
+    """Every test of both criteria with the value that it judges, one row per layer and position.
 
     `aligned` judges `alignment_centred`, `outlying` judges `deviation_ratio`, `attended` judges
     `mass_ratio` (mass in the block that reads the state, divided by the expected mass) and
@@ -48,7 +48,12 @@ def criteria_frame(
 
 
 def explain(trace: Trace, pos: int, thresholds: Thresholds | None = None) -> "pd.DataFrame":
-    """`criteria_frame` of one token, with a column `why`: "sink", or every test that it fails."""
+    """Why a token is a sink or not, one row per layer: `criteria_frame` with a column `why`.
+
+    `why` is "sink" (for the primary, "primary sink, active") or names every test of the joint
+    criterion that fails, with its value and threshold. Whether a sink is transient, primary-like or
+    a copy is not decided at a single layer: see `detect`. Raises as `criteria_frame`.
+    """
     limits = _checked(trace, thresholds)
     frame = criteria_frame(trace, limits, [pos])
     is_primary = pos == trace.primary

@@ -33,9 +33,9 @@ LOWEST = min(low for low, _ in PAPER_RATES.values())
 HIGHEST = max(high for _, high in PAPER_RATES.values())
 PER = 10_000
 LEAST_EXPECTED = 3.0
-"""Sinks that texts must let one expect at the paper's highest rate, for a rate to be stated. Of 3
-expected independent events, none happens in exp(-3) = 5 % of cases; with fewer, finding none says
-nothing."""
+"""A rate is stated for texts in which the paper's highest rate makes at least this many sinks. If 3
+independent events are expected, finding no event has a probability of exp(-3) = 5 %; if fewer are
+expected, finding no event says nothing."""
 START = 4
 """A sink in the first of this many equal parts of a text stands at its start."""
 CRITERIA = ("after_primary", "in_middle_layers", "weaker_than_primary", "found_by_paper")
@@ -47,9 +47,9 @@ LABELS = ("secondary", "bos_sink", "noise")
 class Phenomenon(Displayed):
     """How far the secondary sinks of some texts are those that the paper describes.
 
-    Sinks with the same tokens up to and including their own are one computation, so they count
-    once (`n_distinct`); so do all other numbers of sinks but `n_secondary`. A criterion is met
-    when more than half of the distinct secondary sinks of the joint criterion meet it.
+    A criterion is met if more than half of the distinct secondary sinks of the joint criterion meet
+    it. Sinks with the same tokens up to and including their own are one computation, so they count
+    as one distinct sink; only `n_secondary` counts all of them.
     """
 
     answer: str

@@ -20,9 +20,10 @@ def prefix_key(tokens: Int[Tensor, "pos"], pos: int) -> bytes:
 
 
 def first_texts(places: Iterable[tuple[str, Int[Tensor, "pos"], int]]) -> list[str]:
-    """For each of some tokens, the first text in which it stands among them after the same tokens.
+    """For each place, the text of the first place with the same token after the same tokens.
 
-    A place is (text_id, tokens of the text, position), and texts come in their order.
+    A place is (text_id, tokens of the text, position); the order is that of `places`. Tokens with
+    the same beginning have the same states, so they are one observation.
 
     >>> import torch
     >>> one, other = torch.tensor([5, 6, 7]), torch.tensor([5, 6, 8])
@@ -34,7 +35,7 @@ def first_texts(places: Iterable[tuple[str, Int[Tensor, "pos"], int]]) -> list[s
 
 
 def n_alike(one: ArrayLike, other: ArrayLike) -> int:
-    """Number of tokens that two texts have in common from the first on.
+    """Length in tokens of the beginning that two texts share.
 
     >>> n_alike([5, 6, 7], [5, 6, 8, 9])
     2
@@ -46,10 +47,10 @@ def n_alike(one: ArrayLike, other: ArrayLike) -> int:
 
 
 def shared_lengths(texts: Sequence[ArrayLike]) -> list[int]:
-    """For each text, the number of tokens from its first on with which an earlier one begins too.
+    """For each text, the length in tokens of the longest beginning that an earlier text shares.
 
-    In sorted order, no text begins more like another than its neighbours do. So each text, the last
-    first, is compared with its neighbours among those before it, and then left out.
+    Among sorted texts, each shares its longest beginning with a neighbour. So each text, the last
+    first, is compared with its neighbours among those before it, and then removed.
 
     >>> shared_lengths([[5, 6, 7], [5, 6, 8, 9], [5, 6, 8]])
     [0, 2, 3]

@@ -26,7 +26,10 @@ def find_levels(
     resamples: int = RESAMPLES,
     generator: torch.Generator | None = None,
 ) -> Levels:
-    """Levels of the secondary sinks of many texts (rule: `detection.levels`), and how sure.
+    """Levels of the secondary sinks of many texts, with intervals and stability.
+
+    A level is a group of sinks with a similar creation layer and lifetime; `detection.levels` has
+    the rule.
 
     `n_texts` is the number of texts that were searched; by default, those with a sink in the
     table. A copy of a sink in an earlier text (`Sink.copy_of`) is not counted, and a sink that is

@@ -80,14 +80,14 @@ def primary_weakening(
     pays to the primary, from `window` layers before l_start to as many from l_start on; mean over
     the queries after the sink minus mean over those before it; minus the same, at the same
     positions and layers, in a text that has no secondary sink up to there. Texts are paired one to
-    one, and queries whose tokens up to there stand in an earlier pair too are not compared again,
-    so the pairs are independent. The statistic is the median over pairs, and its interval is exact
+    one, and queries in a beginning that a text of an earlier pair shares are not compared again, so
+    the pairs are independent. The statistic is the median over pairs, and its interval is exact
     (`statistics.median_over_texts`), each side wrong in at most 2.5 %.
 
     supported: the interval lies below 0; contradicted: above 0; inconclusive: otherwise, and with
     fewer than six pairs, since no result of fewer pairs is rare enough. `n_claims`: number of
-    claims that the interval is corrected for; more of them need more pairs. Texts left without a
-    pair since they repeat the queries of others are counted in the verdict's `controls`.
+    claims that the interval is corrected for; more of them need more pairs. Texts without a pair
+    because they repeat the queries of others are counted in the verdict's `controls`.
 
     `contrasts` has one row per text that was tested. `profile` and `changes` (mass, key norm and
     score of the primary, aligned to the creation layer of every secondary sink that is not a copy)

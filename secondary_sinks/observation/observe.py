@@ -76,10 +76,11 @@ def observe(
     `hooks` are TransformerLens hooks `(name, function)`, as in `run_with_hooks`. A function may
     return a changed activation; the trace is then that of the changed run. It gets all positions at
     once, so `hooks` and `chunk` exclude each other.
+
     Raises `TextError` for fewer than two tokens, ids outside the vocabulary, or a text longer than
     the model's context; `HookError` for a hook point that no block has and for a hook that returns
-    another shape or dtype; `ModelError` for anything but a hooked model; `ValueError` for a `chunk`
-    that is no whole number of at least 1.
+    another shape or dtype; `ModelError` for anything but a hooked model; `MeasureError` for a
+    `chunk` that is not a whole number of at least 1; `ValueError` for `hooks` with `chunk`.
     """
     check_is_model(model)
     if chunk is not None:

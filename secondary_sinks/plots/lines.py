@@ -33,7 +33,7 @@ SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star")
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How the line of a group is drawn, where its place among the groups does not say enough."""
+    """How the line of a group is drawn, where its order among the groups does not decide it."""
 
     words: str = ""
     """Its name in the legend."""

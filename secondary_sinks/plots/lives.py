@@ -25,14 +25,14 @@ LIFE = {"mass": ("attention", "linear"), "norm_ratio": ("norm ÷ median", "log")
 def attention_around_life(
     trace: pd.DataFrame | Results, sinks: pd.DataFrame | Results
 ) -> pd.DataFrame:
-    """Attention that secondary sinks draw, by layer from their creation and from their end.
+    """Attention that secondary sinks draw before, during and after their life, as a table.
 
-    In multiples of what a key at that place is expected to draw (the even share, or the median of
-    its neighbours if that is more), in the block that reads the state: medians over sinks, with
-    the 10th and the 90th percentile. `panel` is l_start (x = 0: the creation layer) or l_end (x =
-    0: the last layer as a sink; sinks whose end is hidden are not in it). A sink that draws as
-    much at x = -1 as at x = 0, or after its end as before, owes that attention to nothing that the
-    criterion calls a sink.
+    `value` is the mass in the block that reads the state, in multiples of the expected one (the
+    even share, or the median of the neighbours if that is more): median over sinks, with the 10th
+    and the 90th percentile as `low` and `high`. `x` is the layer relative to the creation layer
+    (`panel` l_start) or to the last layer as a sink (`panel` l_end, without sinks whose end is
+    unknown). If a sink draws as much at x = -1 as at x = 0, or after its end as before, its
+    attention does not depend on what the criterion calls a sink.
     """
     trace, sinks = as_frame(trace), as_frame(sinks)
     found = sinks.loc[

@@ -34,7 +34,7 @@ STRONGEST = 6
 
 @singledispatch
 def plot(result: Any, **options: Any) -> go.Figure:
-    """The obvious figure of a result.
+    """The default figure of a result; `result.plot()` is the same.
 
     A trace: the life of the tokens that draw most attention, or with `sinks=` the measures of each
     kind of token by layer. A table of sinks, or levels: the map of creation layer and lifetime

@@ -1,6 +1,18 @@
 """The causal questions: hooked model + traces + sinks -> an `Answer`, with controls.
 
-Every question takes `progress`, a function that is called with (texts done, texts).
+What the questions have in common:
+
+* `traces` are one or more traces of `model`, one per text; `sinks` are what `detect` found in them
+  by the joint criterion. Sinks that cannot be tested are counted in `Answer.left_out`.
+* `forming` is the result of `forming_mlps`; by default it is computed. Give it to several questions
+  to compute it once.
+* `n_claims` is the number of claims that all intervals of a report are corrected for; by default
+  those of the answer.
+* `progress` is called with (texts done, texts).
+* An *exact* interval is wrong on each side with a probability of at most 2.5 % / `n_claims`.
+* Raises `TraceError` for no trace, or one of another model or text; `DetectionError` for sinks of
+  another criterion, and for a sink that `forming` lacks; `EditError` for an unknown edit, and for
+  counts below 1.
 """
 
 from secondary_sinks.questions.answer import (

@@ -32,7 +32,9 @@ class Answer(Listed[Verdict]):
     _items = "verdicts"
     question: str
     cells: pd.DataFrame
-    """One row per cell: an edited token and what was done to it."""
+    """One row per cell: one edit, or several made together, with its effect. Column `edit` or,
+    where cells may have several edits, `edits` (JSON that `load_cells` reads) says what was done;
+    in the circuit a row is an `Edge`, in eviction a text and a cache."""
     effects: pd.DataFrame
     """One row per condition: sinks, controls, their difference and its interval."""
     verdicts: tuple[Verdict, ...]
@@ -41,7 +43,7 @@ class Answer(Listed[Verdict]):
     left_out: Mapping[str, int] = field(default_factory=dict)
     """Number of sinks that could not be tested, by reason."""
     n_censored: int = 0
-    """Number of tested sinks with a hidden start or end: their lifetimes are lower bounds."""
+    """Number of tested sinks whose start or end is unknown: their lifetimes are lower bounds."""
 
     def to_frame(self) -> pd.DataFrame:
         """The cells."""

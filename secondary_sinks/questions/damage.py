@@ -36,9 +36,10 @@ def damage_at_tokens(effects: pd.DataFrame, roles: pd.DataFrame) -> pd.DataFrame
 
 
 def damage_by_layer(effects: pd.DataFrame, roles: pd.DataFrame) -> pd.DataFrame:
-    """The same for every MLP up to the creation layer, whatever its role.
+    """Effect of ablating each MLP up to the creation layer on the prediction at the sink.
 
-    One row per layer, one column per edit: medians over the sinks of `roles`.
+    KL(clean || edited) in nats, whatever the role of the MLP: one row per layer, one column per
+    edit, medians over the sinks of `roles`.
     """
     by_edit = _measured(effects, roles).groupby(["layer", "edit"])["kl_at_token"]
     return by_edit.median().unstack("edit")
@@ -57,8 +58,8 @@ def _measured(effects: pd.DataFrame, roles: pd.DataFrame) -> pd.DataFrame:
 def damage_of_cells(cells: pd.DataFrame) -> pd.DataFrame:
     """Medians over recomputed cells, by edit and role.
 
-    `kl_at_token` as above; `loss_later` is the change of the mean loss (nats) at later tokens,
-    `loss_clean` that loss in the clean run.
+    `kl_at_token` is KL(clean || edited) in nats at the edited token; `loss_later` is the change of
+    the mean loss (nats) at later tokens, `loss_clean` that loss in the clean run.
     """
     names = ["kl_at_token", "loss_later", "loss_clean"]
     by_edit = cells.groupby(["edit", "role"], sort=False)
@@ -66,7 +67,9 @@ def damage_of_cells(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def damage_in_words(rows: Iterable[Mapping[str, Any]]) -> str:
-    """The same in a sentence; empty without rows. MLPs with few sinks are only in the table.
+    """The rows of `damage_at_tokens` as a sentence; empty without rows.
+
+    MLPs with fewer than half as many sinks as the one with most are only in the table.
 
     >>> row = {"role": "writer", "layer": 2, "kl_at_token": 0.35, "n_sinks": 9}
     >>> damage_in_words([row | {"edit": "zero"}])

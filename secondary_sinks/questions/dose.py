@@ -119,20 +119,23 @@ def norm_dose(
     progress: Progress | None = None,
     n_claims: int | None = None,
 ) -> Answer:
-    """Scale and rotate the output of the MLP of the creation layer at each sink.
+    """Does attention to a sink depend on the norm or the direction of the output that forms it?
 
-    That MLP alone, not all that a sink needs: other MLPs may enable it, and scaling them changes
-    its input. The choice depends on no outcome. Tests, in column `test`. "dose": the output times
-    each of the `factors`, at the sink and at its control token. "turned": the output rotated by 90
-    degrees to `seeds` random directions, at the same norm and at the largest factor; at the sink
-    and, as a control, at the MLP before instead (role "other"), unless the sink is created at
-    layer 0. "least": the output times the smallest factor, at the sink and at the MLP before.
-    "made": the output put into the control token as it is, and turned.
+    The output of the MLP of the creation layer is scaled and rotated at each sink. That MLP alone,
+    not all that a sink needs: other MLPs may enable it, and scaling them changes its input. This
+    choice depends on no outcome. Column `test`:
+
+    * "dose": the output times each of the `factors`, at the sink and at its control token;
+    * "turned": the output rotated by 90 degrees to `seeds` random directions, at the same norm and
+      at the largest factor. As a control, the output of the MLP before is rotated instead (role
+      "other"), unless the sink is created at layer 0;
+    * "least": the output times the smallest factor; as a control, that of the MLP before;
+    * "made": the output put into the control token as it is, and rotated.
 
     All verdicts are about attention alone. A sink has a large norm and a direction by definition,
-    so if it is shortened or turned it ends, and if it is lengthened it lives longer, in any model;
-    `why` gives these numbers for comparison. The primary is active at the same layers, and as
-    strong, at every factor.
+    so if its output is scaled down or rotated it ends, and if it is scaled up it lives longer, in
+    any model; `why` gives these numbers for comparison. The primary is active at the same layers,
+    and as strong, at every factor.
 
     *Attention* and *layers*: the rank correlation of the factor with attention (with the number of
     layers attended) minus that of the control token at the same factor, median over texts. Only
@@ -141,18 +144,20 @@ def norm_dose(
     than a tenth of the clean response (`GAIN`, median over texts with its interval, minus the
     control), and if Page's trend test (permutations within texts, Holm-corrected for both
     responses) has p of at most 0.05; contradicted if the interval of the correlation lies below 0.
-    For either outcome, the correlation at the sinks alone must lie on the same side too, so that no
-    change of the controls makes it.
+    For either outcome, the correlation at the sinks alone must lie on the same side too, so that a
+    change of the controls cannot decide.
+
     *Direction* (rotated by 90 degrees, nothing is left along it) and *norm* (the smallest factor):
     the share of sinks that lose more than half of their attention beyond the expected, and do not
     with other MLPs, compared with one half; contradicted only if the share is below without regard
     to other MLPs too. Both come near to removing the output, and say no more than that a part of
-    it along its direction, or more than the smallest factor of its norm, is needed. Where other
-    MLPs, turned or shortened, do the same, neither is supported.
+    it along its direction, or more than the smallest factor of its norm, is needed. Where the
+    same edit of the MLP before has the same effect, neither is supported.
 
     Intervals are corrected for `n_claims`, by default those of this answer. Table "threshold": the
-    least norm that makes a sink, or draws half as much attention (`dose.thresholds`). Raises
-    `EditError` for factors that do not ascend, or that lack 1, a smaller or a larger one.
+    smallest factor, and the smallest norm, that makes a sink or draws half as much attention
+    (`dose.thresholds`). Raises `EditError` for factors that do not ascend, or that lack 1, a
+    smaller or a larger one.
     """
     check_whole(EditError, seeds=seeds, n_claims=n_claims)
     n_claims = claims_together(n_claims, N_CLAIMS)

@@ -47,7 +47,7 @@ class Forming:
     """Signed length that they write together along the primary's direction (minus the typical
     token) at the creation layer."""
     by_layer: tuple[float, ...] = field(default=(), repr=False)
-    """The same for each single MLP, by layer."""
+    """What each single MLP writes along that direction, by layer."""
 
     @property
     def found(self) -> bool:
@@ -64,14 +64,15 @@ def forming_mlps(
     edit: str = "zero",
     progress: Progress | None = None,
 ) -> tuple[Forming, ...]:
-    """The forming MLPs of every secondary and primary-like sink that can be tested.
+    """The forming MLPs of every secondary and primary-like sink: those whose ablation ends it.
 
-    Every MLP up to the creation layer is ablated alone; a later one cannot prevent the sink. If no
-    single ablation ends the sink, groups are tried: all pairs of the six MLPs that write most
-    along the primary's direction (signed) up to the sink's last layer, and the first three, four,
-    five and six of them. The smallest group that ends the sink is taken; of several, the one that
-    writes most. Larger groups, and groups with attention in them, are not tried. `progress` is
-    called with (texts done, texts).
+    They can include MLPs that only enable the writer of the sink (`roles`). Every MLP up to the
+    creation layer is ablated alone; a later one cannot prevent the sink. If no single ablation ends
+    the sink, groups are tried: all pairs of the six MLPs that write most along the primary's
+    direction (signed) up to the sink's last layer, and the first three, four, five and six of them.
+    The smallest group that ends the sink is taken; of several, the one that writes most. Larger
+    groups, and groups with attention in them, are not tried. `progress` is called with (texts done,
+    texts).
     """
     found: list[Forming] = []
     for text in with_progress(match_pairs(traces, sinks), progress):
@@ -82,7 +83,7 @@ def forming_mlps(
 def forming_of_text(
     model: HookedModel, text: TextPairs, sinks: SinkTable, edit: str = "zero"
 ) -> list[Forming]:
-    """The same for one text."""
+    """The forming MLPs of the tested sinks of one text."""
     written = _written(model, text, sinks)
 
     def run(groups: Callable[[Sink], list[tuple[int, ...]]]) -> list[dict[str, Any]]:

@@ -61,12 +61,13 @@ def harm(
     progress: Progress | None = None,
     n_claims: int | None = None,
 ) -> Answer:
-    """Ablate the forming MLPs of all removable sinks of a text at once, and recompute the rest.
+    """How much does the loss rise when all removable sinks of a text are removed at once?
 
-    Removable are secondary and primary-like sinks with forming MLPs and a control. `n_sinks` counts
-    all secondary and primary-like sinks of the text that a later block reads, `n_ended` those that
-    are no sinks under the edit and draw less than half of their clean attention. Tokens that become
-    sinks instead are not counted.
+    Their forming MLPs are ablated, and the rest of the text is recomputed. Removable are secondary
+    and primary-like sinks with forming MLPs and a control. `n_sinks` counts all secondary and
+    primary-like sinks of the text that a later block reads, `n_ended` those that are no sinks under
+    the edit and draw less than half of their clean attention. Tokens that become sinks instead are
+    not counted.
 
     As a control, the same MLPs are ablated at as many ordinary tokens of similar position and norm,
     matched one to one and drawn `draws` times. Loss is the cross-entropy (nats) of the next token,
@@ -78,9 +79,9 @@ def harm(
 
     Statistic: the rise of the loss with the sinks removed minus that with ordinary tokens, as a
     share of the text's clean loss, median over texts. Supported if its interval lies above one
-    hundredth by every way to ablate, with and without subtracting, even if the loss of every text
-    in which a sink stayed had not risen. Contradicted if it lies below, even if the loss of each of
-    these texts would have risen without that sink. So in most texts no sink may stay.
+    hundredth by every way to ablate, with and without subtracting, even when every text in which a
+    sink stayed counts as one whose loss did not rise. Contradicted if it lies below even when every
+    such text counts as one whose loss rose. So in most texts all sinks must end.
     `effects` say whether it differs from 0, and which share of the sinks `ended`, mean over texts.
     Intervals are corrected for `n_claims`, by default those of this answer.
     """

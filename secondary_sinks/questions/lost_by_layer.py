@@ -28,7 +28,7 @@ _NOTHING = pd.DataFrame(
 def layer_effects(
     effects: pd.DataFrame | Results, n_claims: int | None = None
 ) -> list[LayerEffect]:
-    """Mass lost by secondary sinks and by their controls, by layer, with intervals.
+    """Mass lost by secondary sinks and by their controls, by ablated layer, with intervals.
 
     For each layer, only sinks that it could have ended are counted: those created there or later.
     All masses are in units of the sinks' clean mass (`mass_lost`), also those of controls. `lost`
@@ -44,10 +44,10 @@ def layer_effects(
 def later_effects(
     effects: pd.DataFrame | Results, n_claims: int | None = None
 ) -> list[LayerEffect]:
-    """The same for layers that come too late to end a sink, but not too late to weaken it.
+    """Mass lost by secondary sinks when an MLP above their creation layer is ablated, by layer.
 
-    For each layer, only sinks that were created before it and have not ended yet are counted,
-    according to column `impossible`.
+    As `layer_effects`, but for each layer only sinks are counted that were created before it and
+    have not ended yet: it comes too late to end them, but could weaken them (column `impossible`).
     """
     return effects_by_layer(pairs_of(as_frame(effects)), n_claims, later=True)
 

@@ -43,7 +43,7 @@ class TextPairs:
 
     trace: Trace
     begin: int
-    """Number of tokens from the first on with which an earlier text begins too."""
+    """Length in tokens of the longest beginning that an earlier text shares."""
     cases: tuple[MatchedPair, ...]
     left_out: dict[str, int]
     """Number of lasting sinks of the text without a pair, by reason."""

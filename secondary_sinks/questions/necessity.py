@@ -69,22 +69,22 @@ def necessity(
 ) -> Answer:
     """Which MLPs do secondary sinks need, and which MLPs form each of them?
 
-    Every MLP (or those of `layers`) is ablated alone, by each of the `edits`, at each secondary
-    sink, at its control (a token twin, else a neighbour) and at `ordinary` further tokens of
-    similar position and norm. Seeds of a resampling edit are averaged; a token without a twin is
-    left out of "mean:twins" only. `cells` has one row per token, layer and edit, `effects` one per
-    layer and way to ablate (`LayerEffect`).
+    Every MLP (or those of `layers`) is ablated alone, by each of the `edits`, at each secondary and
+    primary-like sink, at its control (a token twin, else a neighbour) and at `ordinary` further
+    tokens of similar position and norm. Seeds of a resampling edit are averaged; a token without a
+    twin is left out of "mean:twins" only. `cells` has one row per token, layer and edit, `effects`
+    one per layer and way to ablate (`LayerEffect`).
 
     Table "forming": the forming MLPs of each sink, from `forming` or, by default, those that
     `forming_mlps` finds by zeroing.
     Table "formed": at each sink, the MLPs that form sinks of its creation layer in earlier texts
     (`held_out`), ablated by `edits`; and as many other MLPs that could have ended it, if possible.
 
-    Verdicts: one for each layer that sinks need, or one that no layer is needed (`layer_verdicts`);
-    and whether sinks need the MLPs that formed earlier ones, judged by the edits other than zero if
-    there are any. Who writes a sink is another question (`roles`): a sink that a head writes needs
-    the MLPs that the head acts on. Intervals are corrected for `n_claims`, by default those of this
-    answer.
+    Verdicts: one for each layer that secondary sinks need, or a single one if no layer is needed
+    (`layer_verdicts`); and one on whether sinks, primary-like ones included, need the MLPs that
+    formed earlier ones, judged by the edits other than zero if there are any. Which MLP writes a
+    sink is another question (`roles`): a sink that a head writes needs the MLPs through which the
+    head acts. Intervals are corrected for `n_claims`, by default those of this answer.
     """
     check_whole(EditError, n_claims=n_claims)
     texts = match_pairs(traces, sinks)

@@ -44,7 +44,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Sample:
-    """The texts, sinks and model sizes that the cost of a question depends on."""
+    """What the cost of a question depends on: texts, sinks and sizes of the model."""
 
     texts: Sequence[TextPairs]
     sinks: SinkTable
@@ -116,8 +116,8 @@ class Question:
     asks: str
     """The question as a sentence."""
     ask: Callable[..., Answer]
-    """(model, traces, sinks, *, progress, n_claims) -> `Answer`; also takes `forming` if it
-    `needs_forming`."""
+    """The function that asks it: (model, traces, sinks, *, progress, n_claims) -> `Answer`; it
+    also takes `forming` if it `needs_forming`."""
     n_claims: Callable[[SinkTable], int]
     """Largest number of verdicts in its answer, for the correction of all intervals of a report."""
     cost: Callable[[Sample], CellCounts]

@@ -66,17 +66,19 @@ def redistribution(
     progress: Progress | None = None,
     n_claims: int | None = None,
 ) -> Answer:
-    """Ablate the forming MLPs of one secondary sink at a time, and recompute everything after it.
+    """Who gains the attention of a removed sink, beyond what the softmax alone gives them?
 
-    Attention is summed over the queries and over the blocks that read the sink's own layers, and
-    averaged over heads. `freed` is the attention that the edited token loses; `primary`, `others`
-    (all other sinks) and `rest` (all other tokens, and learned sinks) are the gains of the
-    receivers, which add up to `freed`. The primary of a block is that of the state that it reads.
-    `freed_direct`, `primary_direct` and so on are direct effects (`replay`): only the key of the
-    edited token is replaced, so each later query's softmax redistributes in proportion what it
-    paid to the sink. The same edit at the sink's control token is subtracted from all of these.
-    Seeds are averaged. "mean:twins" is applied only if both the sink and its control occur
-    elsewhere as ordinary tokens. The forming MLPs were chosen on earlier texts (`held_out`).
+    The forming MLPs of one secondary or primary-like sink at a time are ablated, and everything
+    after it is recomputed. Attention is summed over the queries and over the blocks that read the
+    sink's own layers, and averaged over heads. `freed` is the attention that the edited token
+    loses; `primary`, `others` (all other sinks) and `rest` (all other tokens, and learned sinks)
+    are the gains of the receivers, which add up to `freed`. The primary of a block is that of the
+    state that it reads. `freed_direct`, `primary_direct` and so on are direct effects (`replay`):
+    only the key of the edited token is replaced, so each later query's softmax redistributes in
+    proportion what it paid to the sink. The same edit at the sink's control token is subtracted
+    from all of these. Seeds are averaged. "mean:twins" is applied only if both the sink and its
+    control occur elsewhere as ordinary tokens. The forming MLPs were chosen on earlier texts
+    (`held_out`).
 
     `effects`, by receiver: its `share` of the freed attention and its `proportional` share (ratios
     of sums over texts), and `beyond`, their difference, median over texts with its interval. Sinks

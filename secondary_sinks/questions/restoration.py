@@ -57,23 +57,23 @@ def restoration(
     progress: Progress | None = None,
     n_claims: int = 1,
 ) -> Answer:
-    """Ablate the forming MLPs of the first secondary sink of each text; recompute all after it.
+    """Does the primary regain attention when the first secondary sink of a text is removed?
 
-    Sinks that keep half of their attention under the edit are left out, by way to ablate: `stays`.
-    `gained` is the additional attention that later queries then pay to the primary: mean over these
-    queries and over `window` layers from the sink's l_start on, minus the mean over as many layers
-    before. The same edit at the sink's control token is subtracted. There is one number per text,
-    since sinks of the same text are not independent. `change` is observed in the clean run: at the
-    same layers, queries after the sink minus queries before it. Total effects; seeds are averaged.
-    In `effects` both are medians over texts.
+    The sink's forming MLPs are ablated, and everything after it is recomputed. Sinks that keep half
+    of their attention (`stays`) are left out, by way to ablate. `gained` is the additional
+    attention that later queries then pay to the primary: mean over these queries and over `window`
+    layers from the sink's l_start on, minus the mean over as many layers before. The same edit at
+    the sink's control token is subtracted. There is one number per text, since sinks of the same
+    text are not independent. `change` is observed in the clean run: at the same layers, queries
+    after the sink minus queries before it. Total effects; seeds are averaged. In `effects` both are
+    medians over texts.
 
     Verdict, by the exact interval of the median of `gained` over texts
     (`statistics.median_over_texts`): supported if it lies above 0 by every way to ablate,
     contradicted if below, both with and without subtracting the control; inconclusive otherwise
-    and with too few texts: at least six are needed,
-    more if corrected for several `n_claims`. The softmax alone can support it: the control draws
-    little attention, so its removal frees little. A gain beyond the softmax's is a claim of its
-    own (`redistribution`).
+    and with too few texts: it takes at least six, and more if corrected for several `n_claims`. The
+    softmax alone can support it: the control draws little attention, so its removal frees little. A
+    gain beyond the softmax's is a claim of its own (`redistribution`).
     """
     check_whole(EditError, window=window, n_claims=n_claims)
     labels = checked_labels(edits)

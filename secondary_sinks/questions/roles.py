@@ -95,24 +95,27 @@ class Role:
 
     @property
     def ends(self) -> bool | None:
-        """T of the table above; None if unknown."""
+        """Test T of `questions.roles`: a twin's output ends the sink. None if unknown."""
         if not self.n_donors or (self.ended_twin == 1) != (self.ended_each > 0.5):
             return None
         return self.ended_twin == 1
 
     @property
     def creates(self) -> bool:
-        """C of the table above."""
+        """Test C of `questions.roles`: its output makes most twins sinks."""
         return self.created_in_twin > 0.5
 
     @property
     def mediates(self) -> bool:
-        """M of the table above."""
+        """Test M of `questions.roles`: it is enough without any earlier MLP."""
         return self.rescued_alone and not self.lives_without
 
     @property
     def along(self) -> bool:
-        """A of the table above; False at a layer without a primary."""
+        """Test A of `questions.roles`: its output is aligned with the primary's direction.
+
+        False at a layer without a primary.
+        """
         return self.write_alignment > self.write_null
 
 
@@ -126,7 +129,10 @@ def roles(
     progress: Progress | None = None,
     n_claims: int | None = None,
 ) -> Answer:
-    """The role of each MLP up to the creation layer, for every secondary and primary-like sink.
+    """Which MLP writes each secondary and primary-like sink, and which only enable the writer?
+
+    Each MLP up to the creation layer gets a role: writer, enabler, neither or undecided (the tests
+    are in `questions.roles`).
 
     `cells` has one row per sink and layer (`Role`), `effects` the share of sinks by level, layer
     and role. There is one verdict per level, or one per writer if several MLPs together write most

@@ -62,8 +62,9 @@ def sparsity(
     progress: Progress | None = None,
     n_claims: int | None = None,
 ) -> Answer:
-    """Ablate the k neurons that write most of a sink, or all others, for k = 1, 2, 4, ...
+    """How many neurons of its forming MLPs does a sink need?
 
+    The k neurons that write most of it are ablated, or all others, for k = 1, 2, 4, ...
     The neurons of the sink's forming MLPs are sorted by what they write along the primary's
     direction (signed, minus the typical token, at the creation layer: `formation`). Column `test`:
     "without" ablates the first k of them, "only" ablates all the others. Column `neurons`: "top"
@@ -73,12 +74,12 @@ def sparsity(
     also set to their mean at the same token elsewhere ("mean:twins"), if it occurs elsewhere.
 
     Verdicts at that k, compared with one half, by both edits: share of sinks that end without the
-    top neurons (no sink any more, nor half of its attention), but not without random ones; share
-    that stay sinks with the top neurons only, and end with random ones only. A verdict on which the
-    two edits disagree is inconclusive. Intervals are corrected for `n_claims`, by default those of
-    this answer. Table "smallest": the smallest k by sink. Sinks that no MLP forms are included:
-    they count as failures. Sinks whose MLP has no neurons of its own (mixtures of experts) are left
-    out and counted.
+    top neurons (no sink any more, nor half of its attention), but not without random ones; and
+    share that stay sinks with only the top neurons, but not with only random ones. A verdict on
+    which the two edits disagree is inconclusive. Intervals are corrected for `n_claims`, by default
+    those of this answer. Table "smallest": the smallest k by sink. Sinks that no MLP forms are
+    included: they count as failures. Sinks whose MLP has no neurons of its own (mixtures of
+    experts) are left out and counted.
     """
     check_whole(EditError, seeds=seeds, n_claims=n_claims)
     n_claims = claims_together(n_claims, N_CLAIMS)

@@ -61,23 +61,26 @@ def sufficiency(
     progress: Progress | None = None,
     n_claims: int | None = None,
 ) -> Answer:
-    """Patch MLP outputs from each sink into its control token, and back.
+    """Does the MLP output at a sink make another token a sink? Patch it into a control, and back.
 
-    *Denoising* puts what the MLP of the creation layer writes at the sink into the control (a token
-    twin, else a neighbour), where = "creation": does it become a sink by the criterion? Compared
-    with outputs of the same MLP at `seeds` ordinary tokens. *Noising* puts the control's outputs of
-    the sink's forming MLPs (chosen on earlier texts: `held_out`) into the sink, where = "forming",
-    compared with the same patch at as many other MLPs. Both are also done with all forming MLPs and
-    for each single layer (`layers`, by default all): where = "layer". All forming MLPs together can
-    be nearly all MLPs up to the creation layer; that a copy of all they write makes a sink says
-    little, so no verdict rests on it.
+    The control is a token twin, else a neighbour. Columns `patch` and `where` name the tests:
 
-    Verdicts: on the share of tokens that become sinks and do not with ordinary donors, and on the
-    share of sinks that end (no sink any more, nor half of its attention) and do not with other
-    MLPs; with fewer others, nothing is supported (`held_out.ended_beyond_others`). Supported if the
-    interval lies above one half, contradicted if it lies below and so does the share without regard
-    to the controls. Sinks without forming MLPs are included; they count as failures. Intervals are
-    corrected for `n_claims`, by default those of this answer.
+    * denoising, "creation": what the MLP of the creation layer writes at the sink is put into the
+      control. Does it become a sink by the criterion? Compared with the outputs of the same MLP at
+      `seeds` ordinary tokens.
+    * noising, "forming": the control's outputs of the sink's forming MLPs (chosen on earlier texts:
+      `held_out`) are put into the sink. Compared with the same patch at as many other MLPs
+      ("other").
+    * both are also done for each single layer (`layers`, by default all): "layer"; and denoising
+      with all forming MLPs: "forming". These can be nearly all MLPs up to the creation layer; that
+      a copy of all they write makes a sink says little, so no verdict rests on it.
+
+    Verdicts: on the share of tokens that become sinks but not with ordinary donors, and on the
+    share of sinks that end (no sink any more, nor half of its attention) but not with other MLPs. A
+    sink with too few other MLPs counts as if these ended it too (`held_out.ended_beyond_others`).
+    Supported if the interval lies above one half, contradicted if it lies below and so does the
+    share without regard to the controls. Sinks without forming MLPs are included; they count as
+    failures. Intervals are corrected for `n_claims`, by default those of this answer.
     """
     check_whole(EditError, seeds=seeds, n_claims=n_claims)
     n_claims = claims_together(n_claims, N_CLAIMS)

@@ -79,15 +79,15 @@ def shares_of_roles(table: pd.DataFrame) -> pd.DataFrame:
 def writer_verdicts(table: pd.DataFrame, n_claims: int | None = None) -> tuple[Verdict, ...]:
     """Is an MLP the writer of most sinks of a level? One verdict per level and writer.
 
-    It is about the MLP with the largest share of the sinks, mean over texts.
+       The verdict is about the MLP that writes the largest share of the sinks, mean over texts. If
+    several MLPs write them together, each gets a verdict, about the sinks that this group writes.
 
-    If several MLPs write sinks together, each gets a verdict, about the sinks that this group
-    writes. supported: the interval of the share of sinks that it writes, mean over texts, lies
-    above one half; contradicted: it lies below for every MLP, even if all undecided MLPs were
-    writers; inconclusive: otherwise, and with fewer than five sinks or too few texts. Sinks without
-    a twin are left out and counted. `layer` is None if no MLP is the writer of any sink. Corrected
-    for `n_claims`, by default those of this table; each level counts two, since its writer is named
-    by the same sinks.
+    supported: the interval of the share of sinks that it writes, mean over texts, lies above one
+    half; contradicted: it lies below for every MLP, even if all undecided MLPs were writers;
+    inconclusive: otherwise, and with fewer than five sinks or too few texts. Sinks without a twin
+    are left out and counted. `layer` is None if no MLP is the writer of any sink. Corrected for
+    `n_claims`, by default those of this table; each level counts two, since the same sinks name its
+    writer and judge it.
     """
     levels = judged_levels(table)
     n_claims = claims_together(n_claims, NAMING * len(levels))

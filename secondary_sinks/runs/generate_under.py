@@ -76,15 +76,17 @@ def generate_under(
     out: str | Path | None = None,
     say: Say = print,
 ) -> list[ArmAnswer]:
-    """Answer each prompt `n_samples` times in each arm, with the rule of the arm at work.
+    """Let a model answer each prompt `n_samples` times in each arm, while the arm's rule edits it.
 
-    A rule is active while the model reads the prompt and while it writes. Sample k of a prompt has
-    the same random numbers in all arms, and sample 0 is what `generate` writes. The price is said
-    before, and for each arm how many tokens met its rule is said at the end.
+    An arm is a name with its `Rule`; None is the model as it is. A rule is active while the model
+    reads the prompt and while it writes. Sample k of a prompt has the same random numbers in all
+    arms, and sample 0 is what `generate` writes. `say` is called with an estimate of the time
+    before, and at the end with how many tokens met the rule of each arm.
 
-    With `out`, each answer is kept there as a JSON line, which `read_texts` can read, and those
-    that are there already are not written again. Raises `TextError` for arms or samples that make
-    no sense, and the errors of `generate`.
+    With `out`, each answer is kept there as a JSON line, which `read_texts` can read; the same call
+    resumes an interrupted one. Raises `TextError` for prompts that share an id, for no arm or a
+    name with a slash, and for fewer than one sample or several at temperature 0; and the errors of
+    `generate`.
     """
     chosen = sampling or Sampling()
     _check(prompts, arms, chosen, n_samples)

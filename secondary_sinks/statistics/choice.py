@@ -26,11 +26,12 @@ Choice = TypeVar("Choice", bound=Hashable)
 def chosen_before(
     scores: Sequence[Mapping[Choice, float | int]], able: Sequence[Sequence[Choice]]
 ) -> list[Choice]:
-    """For each text, which of the choices `able` in it scored most in the texts before it.
+    """For each text, the choice that scored most in the texts before it.
 
-    Scores are added up over texts; one that was not tried before has 0. Of equal ones the first is
-    taken, which is the rule for the first text. Raises `MeasureError` for a text without a choice,
-    and for a score that is no finite number: leave out what was not tried.
+    `scores` has the score of each choice in each text, `able` the choices that are possible in each
+    text. Scores are added up over texts; a choice that was not tried before has 0. Of equal ones
+    the first in `able` is taken; so it is for the first text. Raises `MeasureError` for a text
+    without a choice, and for a score that is no finite number: leave out what was not tried.
 
     >>> chosen_before([{"a": 1, "b": 0}, {"b": 3}, {}], [["b", "a"], ["b", "a"], ["b", "a"]])
     ['b', 'a', 'b']

@@ -18,13 +18,14 @@ def outcome_of(
 ) -> str:
     """supported if the interval lies above the line, contradicted if below, else inconclusive.
 
-    `least` is the interval of what holds in any case: for support it must lie above the line too.
-    So a difference from controls is no support if it comes from what the controls do.
+    To be supported, `least` must lie above the line too, if it is given: the interval of what holds
+    in any case, such as the effect at sinks with nothing subtracted. A difference from controls is
+    no support if it comes from what the controls do.
 
-    `most` is the interval if all undecided cases were hits: it must lie below the line too. So must
-    the share of cases alone of a paired share (`Interval.cases`): where it happens at controls as
-    well, the claim is not shown, but it is not refuted either.
-    Raises `ValueError` for an approximate interval.
+    To be contradicted, two further intervals must lie below the line if they are known: `most`, the
+    interval if all undecided cases counted in favour of the claim; and, for a paired share, that of
+    the cases alone (`Interval.cases`): if the effect happens at controls as well, the claim is not
+    shown, but not refuted either. Raises `ValueError` for an approximate interval.
     """
     if interval.approximate:
         raise ValueError(

@@ -33,9 +33,9 @@ class Plant:
       (default: the token before), without an MLP.
     * `identity`: the MLP of this earlier layer writes which token it is, at all its token twins
       too, and the forming MLPs write only if they read that.
-    * `trigger`: earlier layers whose last head reads the token at `source`, and not only that one:
-      `trigger_score` is its score there, and that on a primary is 4.5. The forming MLPs write in
-      proportion to how much of these layers, which count alike, has read it.
+    * `trigger`: earlier layers whose last head must read the token at `source`. This head reads
+      other tokens too: its score is `trigger_score` on the source, 4.5 on a primary. The forming
+      MLPs write in proportion to how much of it these heads have read; layers count alike.
     * `dies`: the layer whose MLP removes it (None: it stays).
 
     Who reads it, and what it tells:

@@ -56,7 +56,8 @@ def bundled_corpus(name: str = "introduction") -> list[Text]:
     * "claims": 33 texts of 900 to 1,800 tokens, half raw and half chats, no two of which begin
       alike: each chat has a system message of its own.
 
-    Raises `TextError` for another name.
+    Prompts for `generate` ("bundled:prompts") and questions ("bundled:questions") are not read by
+    this function. Raises `TextError` for another name.
     """
     return parse_jsonl(read_bundled(name, CORPORA), PREFIX + name)
 
@@ -65,11 +66,10 @@ def read_texts(path: str | Path) -> list[Text]:
     """Texts of a `.txt` file (one text), of JSON lines (one text per line), or of a data set.
 
     A JSON line has `text`, or `prompt` and `output`, or `messages`; `id` is optional, as is
-    what `generate` adds. Other keys, such as `source`, are not fed, which a warning says; keys that
-    may hold content, such as `system`, are refused.
-    `hf:NAME:split:column` reads a column of a data set, and `bundled:NAME` is
-    `bundled_corpus(NAME)`.
-    Raises `TextError` that names the file, the line and the problem.
+    what `generate` adds. Other keys, such as `source`, are not fed, and a warning says so; keys
+    that may hold content, such as `system`, are refused. `hf:NAME:split:column` reads a column of a
+    data set, and `bundled:NAME` is `bundled_corpus(NAME)`. Raises `TextError` that names the file,
+    the line and the problem.
     """
     bundled = bundled_name(path)
     if bundled is not None:

@@ -18,13 +18,14 @@ Cell = tuple["Edit", ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Edit(Displayed):
-    """A change of one activation at one or more tokens and layers.
+    """A change of one activation at one or more tokens and layers, counted from 0.
 
-    `kind` and `site` name rows of `edit_kinds.EDIT_KINDS` and `edit_sites.SITES`, which say what
-    the activation becomes, which of the fields below a kind needs, and where it is possible
-    (docs/edits.md shows both tables). The primary's direction is that of its `resid_post` at the
-    layer of the edit. Lists and whole numbers of other libraries become tuples and `int`. Raises
-    `EditError` for an unknown kind or site, and for fields that do not combine.
+    `kind` says what the activation becomes, `site` which activation it is: rows of
+    `edit_kinds.EDIT_KINDS` and `edit_sites.SITES`, which also say which of the fields below a kind
+    needs, and at which sites it is possible (docs/edits.md shows both tables). The primary's
+    direction is that of its `resid_post` at the layer of the edit. Lists and whole numbers of other
+    libraries become tuples and `int`. Raises `EditError` for an unknown kind or site, and for
+    fields that do not combine.
 
     >>> Edit(pos=7, layer=(2, 3), kind="scale", value=0.5).to_json()
     '{"pos": 7, "layer": [2, 3], "kind": "scale", "value": 0.5}'
@@ -37,10 +38,14 @@ class Edit(Displayed):
     layer: int | tuple[int, ...]
     """Layer, or several."""
     kind: str = "zero"
+    """What the activation becomes."""
     site: str = "mlp_out"
+    """The hook point."""
     units: tuple[int, ...] = ()
     """Indices of heads, neurons or coordinates, by the site; empty means all."""
     value: float | None = None
+    """The number of kinds that have one: a factor, a norm or a length in units of the residual, or
+    an angle in degrees."""
     over: str = "ordinary"
     """The tokens that a mean is taken over: ordinary (those of the text), twins (ordinary tokens
     with the same token id) or reference (ordinary tokens of a reference corpus)."""

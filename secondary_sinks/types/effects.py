@@ -55,16 +55,22 @@ class Effect:
     role: str
     """sink or control."""
     kind: str
-    """Kind of the sink, or of the control: twin (same token id) or neighbour."""
+    """Kind of the sink; for a control, twin (same token id), neighbour, or ordinary (a further one
+    of similar position and norm)."""
     sink_pos: int
     """Position of the sink; for a control, of its matched sink."""
     layer: int
+    """Layer of the edit, from 0."""
     site: str
+    """Hook point of the edit, such as mlp_out."""
     edit: str
+    """Label of the edit, such as "zero"."""
     effect: str
-    """How later queries are treated: direct (frozen) or total."""
+    """How later queries are treated: direct (as in the clean run) or total (recomputed)."""
     lifetime_clean: int
+    """Number of layers at which the token is a sink; 0 if it is not one, or transient."""
     lifetime_edited: int
+    """The same after the edit."""
     l_start_clean: float
     """Creation layer; NaN if the token is not a sink."""
     l_start_edited: float
@@ -77,11 +83,11 @@ class Effect:
     mass_clean: float
     mass_edited: float
     kl_at_token: float = math.nan
-    """Divergence (nats) of the model's prediction at the edited token from the clean one, KL(clean
-    || edited): how much of what the token tells is destroyed; NaN where it was not measured."""
+    """Damage: KL(clean || edited) in nats of the model's next-token prediction at the edited token;
+    NaN where it was not measured."""
     impossible: str = "unknown"
-    """What this edit comes too late to cause: none; end (of the sink); weaken (nor a loss of a
-    tenth of its attention); loss (nor any). Of a control: what it is too late for at its sink."""
+    """What this edit comes too late for: none; end (it cannot end the sink); weaken (nor take a
+    tenth of its attention); loss (nor any). For a control: what it is too late for at its sink."""
 
 
 _SHOWN = (
@@ -129,7 +135,7 @@ class LayerEffect:
 
     layer: int
     lost: float
-    """Mass lost by sinks less that lost by their controls: median over texts."""
+    """Mass lost by sinks minus that lost by their controls: median over texts."""
     low: float
     """Lower end of its interval; NaN with too few texts."""
     high: float
@@ -151,7 +157,7 @@ class LayerEffect:
     prolonged: float
     """Share of all secondary sinks with a control whose lifetime grows."""
     n_sinks: int
-    """Secondary sinks with a control at which this could have come out: those counted here."""
+    """Secondary sinks with a control that the ablation could have affected: those counted here."""
     n_unmatched: int
     """Secondary sinks without a control, which were left out."""
     n_texts: int
@@ -161,19 +167,29 @@ class LayerEffect:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Verdict(Displayed):
-    """An answer to a causal question, with its evidence."""
+    """Whether a claim is supported, contradicted or undecided, with the numbers that decide.
+
+    supported: the interval lies above `line` (for the weakening of the primary, below);
+    contradicted: on the other side; inconclusive: otherwise. Some claims ask for more: see the
+    question that gives the verdict.
+    """
 
     claim: str
     outcome: str
     """supported, contradicted or inconclusive."""
     why: str
+    """The reason, in words."""
     statistic: str
+    """What `value` is, in words."""
     value: float
+    """NaN if nothing could be measured."""
     low: float
-    """Lower end of the interval."""
+    """Lower end of the interval of `value`, over texts; NaN with too few of them."""
     high: float
     confidence: float
+    """Probability that all `n_claims` intervals hold together: 0.95."""
     controls: str
+    """What the effect is compared with, and how many sinks were left out, in words."""
     n_sinks: int
     n_texts: int
     layer: int | None = None
@@ -183,13 +199,13 @@ class Verdict(Displayed):
     unit: str = ""
     """Unit of value, low and high: `SHARE_UNIT` for shares of a whole; empty for plain numbers."""
     line: float = 0.5
-    """What the interval was held against: a claim needs it to lie on one side."""
+    """The threshold that the interval is compared with."""
     n_claims: int = 1
     """Number of claims in the report that the interval is corrected for: all of them hold
     together at `confidence`."""
     n_controls: int | None = None
-    """Sinks at which a control that could have ended them too was possible; 0: no control
-    possible. None where the claim has no controls of that kind."""
+    """Number of sinks with a control that could have ended them too (other MLPs at the same sink);
+    None where the claim has no controls of that kind."""
     lacks: str = ""
     """That there are too few sinks or texts, and how many there should be; else empty."""
     found: str = ""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FormationEvent:
-    """The creation or the death of one sink."""
+    """The creation (at l_start) or the end ("death", after l_end) of one sink."""
 
     text_id: str
     pos: int
@@ -49,11 +49,13 @@ class Formation(Displayed):
 
     events: tuple[FormationEvent, ...]
     embed: Float[Tensor, "event"]
-    """Projection of the residual that enters layer 0."""
+    """Projection of the residual that enters layer 0, in units of the residual, as all others."""
     attention: Float[Tensor, "event layer"]
+    """Contribution of the attention output of each layer."""
     mlp: Float[Tensor, "event layer"]
+    """Contribution of the MLP output of each layer."""
     typical_embed: Float[Tensor, "event"]
-    """The same, as the mean over the ordinary tokens of the direction's layer."""
+    """`embed`, mean over the ordinary tokens of the direction's layer; likewise below."""
     typical_attention: Float[Tensor, "event layer"]
     typical_mlp: Float[Tensor, "event layer"]
     heads: Float[Tensor, "event layer head"]
@@ -169,12 +171,14 @@ class MlpStage:
     cosine: float
     """Signed cosine with the primary's vector of the same stage and layer, in [-1, 1]."""
     norm: float
+    """Norm of the vector at this token."""
     norm_primary: float
+    """Norm of the primary's vector of the same stage and layer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class MlpAnatomy(Displayed):
-    """The stages of the MLPs that form sinks."""
+    """Cosines with the primary, and norms, at every stage of the MLPs that form sinks."""
 
     rows: tuple[MlpStage, ...]
 

@@ -15,7 +15,10 @@ FREQUENT = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Level:
-    """One level: a mode of the counts of (l_start, lifetime), and the sinks around it."""
+    """One level: secondary sinks with a similar creation layer and lifetime.
+
+    The sinks around one mode of the number of sinks by (l_start, lifetime).
+    """
 
     level: int
     """Index from 0, in order of creation layer, then lifetime."""

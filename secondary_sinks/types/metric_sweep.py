@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class MetricSweep(Displayed):
-    """The value of a metric in the run of each cell, and in the same run of a control token."""
+    """The value of a metric under each edit (cell), and with the same edit at a control token."""
 
     text_id: str
     token_strings: tuple[str, ...]
@@ -34,12 +34,12 @@ class MetricSweep(Displayed):
 
     @property
     def change(self) -> Float[Tensor, "cell"]:
-        """What each cell adds to the metric."""
+        """`value - clean`: what each cell adds to the metric of the clean run."""
         return self.value - self.clean
 
     @property
     def beyond_control(self) -> Float[Tensor, "cell"]:
-        """What each cell adds beyond what the same edit of its control adds; NaN without one."""
+        """`value - control`: what it adds beyond the same edit of its control; NaN without one."""
         return self.value - self.control
 
     def to_frame(self) -> "pd.DataFrame":

@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sink:
-    """One sink of one text. Maxima are over the sink's own layers."""
+    """One sink of one text. Layers and positions are counted from 0.
+
+    Maxima are over the layers at which it is a sink, signed; masses are those in the blocks that
+    read these layers.
+    """
 
     text_id: str
     pos: int
@@ -36,14 +40,15 @@ class Sink:
     l_end: int
     """The last layer at which it is a sink."""
     lifetime: int
-    """Number of layers at which it is a sink (gaps don't count). It hangs on the norm test: see
-    `lifetime_norm` and `lifetime_attention`."""
+    """Number of layers at which it is a sink (gaps don't count). It depends on the norm test, so
+    see also `lifetime_norm` and `lifetime_attention`."""
     lifetime_norm: float = math.nan
     """Number of layers at which it is outlying, whatever else; NaN where unknown."""
     lifetime_attention: float = math.nan
     """Number of layers whose state is attended, whatever its norm and direction; NaN where
     unknown. It shares no test with `lifetime_norm`."""
     layers: tuple[int, ...]
+    """The layers at which it is a sink."""
     level: float
     """Sink level: cluster of (l_start, lifetime) over all texts; 0 is the earliest. NaN for sinks
     that are not secondary or belong to no level."""

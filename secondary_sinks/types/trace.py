@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Trace(Displayed):
-    """Measurements of one text: a few numbers per layer and position, from one streaming pass."""
+    """Measurements of one text: a few numbers per layer and position.
+
+    Layers and positions are counted from 0. Row l of a measure of states (norms, alignments) is
+    about resid_post of block l. Row l of a measure of attention (`mass`, `score`, keys, values) is
+    about block l, which reads the states of layer l - 1. Tensors are on the CPU in float32; what
+    was not measured is NaN. Made by `observe` or `trace_from_cache`.
+    """
 
     text_id: str
     tokens: Int[Tensor, "pos"]
@@ -28,7 +34,7 @@ class Trace(Displayed):
     reference: Int[Tensor, "layer"]
     """Position that alignment is measured against: the primary, or another token in its place."""
     norm: Float[Tensor, "layer pos"]
-    """Length of resid_post."""
+    """Norm of resid_post, in units of the residual."""
     norm_ratio: Float[Tensor, "layer pos"]
     """`norm` divided by its median over the text."""
     deviation_ratio: Float[Tensor, "layer pos"]
@@ -38,15 +44,16 @@ class Trace(Displayed):
     alignment_centred: Float[Tensor, "layer pos"]
     """The same after the typical token is subtracted from both."""
     mass: Float[Tensor, "layer pos"]
-    """Attention mass in block l: mean over the queries that can see the key, and over heads."""
+    """Attention mass of the key in block l, in [0, 1]: mean attention paid to it by the queries
+    that can see it, and over heads."""
     mass_null: Float[Tensor, "layer pos"]
-    """Mass if every query spread its attention evenly."""
+    """The even share: mass if every query spread its attention evenly over the keys it sees."""
     mass_local: Float[Tensor, "layer pos"]
     """Median mass of the keys within 16 positions."""
     queries: Int[Tensor, "layer pos"]
     """Number of queries that can see the key."""
     virtual_mass: Float[Tensor, "layer"]
-    """Attention that goes to no token (learned sinks), mean over queries and heads."""
+    """Attention that no token receives (learned sinks), mean over queries and heads, in [0, 1]."""
     paid_to_primary: Float[Tensor, "layer pos"]
     """Attention in block l from the query at this position to the reference of layer l - 1, whose
     state the block reads; mean over heads. NaN where the query cannot see it."""
@@ -126,9 +133,10 @@ LAYER_POS = tuple(one.name for one in MEASURES if one.in_frame)
 
 
 def read_by_next(mass: Float[Tensor, "layer *shape"]) -> Float[Tensor, "layer *shape"]:
-    """Masses by layer of the state that is read, not of the block that reads it: shifted by one.
+    """Masses by the layer of the state that draws them: row l is row l + 1 of `mass`.
 
-    The last layer, which no block reads, is NaN.
+    `mass` has one row per block, and block l + 1 reads the states of layer l. The last layer, which
+    no block reads, is NaN.
     """
     return torch.cat([mass[1:].float(), torch.full_like(mass[:1], torch.nan, dtype=torch.float32)])
 

@@ -77,7 +77,7 @@ class WeakeningContrast:
     pair repeats."""
     n_after: int
     change_matched: float
-    """`change` for these queries; NaN without a control."""
+    """`change` for the compared queries; NaN without a control."""
     change_control: float
     """The same in the control text, at the same positions and layers."""
     difference: float
@@ -86,7 +86,10 @@ class WeakeningContrast:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Weakening(Displayed):
-    """Whether the primary weakens when secondary sinks are created."""
+    """Whether the primary gets less attention when secondary sinks are created.
+
+    The verdict rests on `contrasts`; `profile` and `changes` are descriptive.
+    """
 
     profile: tuple[WeakeningPoint, ...]
     changes: tuple[WeakeningChange, ...]

@@ -87,7 +87,7 @@ def circuit(
     parts: Sequence[str] = tuple(PARTS),
     progress: Progress | None = None,
 ) -> Circuit:
-    """What triggers, writes and reads the sinks, and what they are for, as edges with verdicts.
+    """What triggers, writes and reads the sinks, and what they are for, as edges and verdicts.
 
     `parts` are some of trigger, writer, reader_heads, function and eviction; each is a question
     that can be asked alone. Intervals are corrected for the claims of all parts together.

@@ -36,7 +36,7 @@ TAKEN = tuple(_REPLACED)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cut:
-    """What later queries no longer get from some keys.
+    """What later queries no longer get from some keys; `taken` is one of
 
     * `attention`: they don't see the keys, and their other attention is normalised again;
     * `value`: they attend as before, but these keys give nothing;
@@ -45,11 +45,13 @@ class Cut:
     """
 
     keys: tuple[int, ...]
+    """Positions of the keys, from 0."""
     layers: tuple[int, ...]
+    """The blocks in which they are cut off."""
     taken: str = "attention"
     """One of `TAKEN`."""
     first: int = 1
-    """The first query that is cut off."""
+    """Position of the first query that is cut off."""
     since: int = 1
     """A query is cut off from keys at least this many positions before it."""
     until: int | None = None
@@ -71,7 +73,9 @@ class CutLosses:
 def run_cuts(
     model: HookedModel, trace: Trace, cuts: Sequence[Cut], progress: Progress | None = None
 ) -> CutLosses:
-    """The losses of a text under each cut, all in one pass if their states fit into memory.
+    """The loss of a text under each cut, by position, and the divergence from the clean run.
+
+    All cuts share one pass if their states fit into memory.
 
     Raises `EditError` for a cut that is not possible, and `TraceError` for a trace of another
     model.

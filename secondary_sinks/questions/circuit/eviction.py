@@ -55,30 +55,35 @@ def eviction(
     progress: Progress | None = None,
     n_claims: int | None = None,
 ) -> Answer:
-    """Drop keys from the cache of all layers, or keep only few, and measure the loss.
+    """What does it cost to drop secondary sinks from the KV cache, or to keep little else?
 
-    *Dropped*: queries more than `window` positions after a key no longer see it. Keys are the
-    secondary sinks of the text; its primary; both; as many random keys (`draws` times), without and
-    with the primary, or heavy hitters (the keys with most attention over all layers and queries),
-    both from the ordinary tokens of the part of the text in which the sinks stand; or as many
-    tokens directly before each query ("recent"). *Kept*: each query sees the last `window` keys
-    before it and itself, and of the earlier ones only the primary; the primary and the secondary
-    sinks; or the primary and as many heavy hitters: at each query those of all earlier keys, sinks
-    too. A key that is dropped stays dropped. Attention is that of the whole text, later queries
-    included.
+    *Dropped*, at all layers: queries more than `window` positions after a key no longer see it. The
+    keys are
+
+    * the secondary sinks of the text; its primary; both;
+    * as many random keys (`draws` times), without and with the primary, or as many heavy hitters
+      (the keys with most attention over all layers and queries): ordinary tokens of the first
+      quarter of the text, or of the part up to the last secondary sink if that is longer;
+    * as many tokens directly before each query ("recent").
+
+    *Kept*: each query sees itself, the last `window` keys before it and, of the earlier ones, only
+    the primary; the primary and the secondary sinks; or the primary and as many heavy hitters,
+    taken at each query from all earlier keys, sinks too. A key that is dropped stays dropped.
+    Attention is that of the whole text, later queries included.
 
     `cells` has a row per text and cache; `n_secondary` is the number of secondary sinks that its
-    last query still has. Losses are cross-entropies in nats, means over the
-    positions at which every dropped key is gone; texts without such a position are left out.
+    last query still has. Losses are cross-entropies in nats, means over the positions at which
+    every dropped key is gone; texts without such a position are left out.
     `effects` are medians over texts of the rise as a share of the clean loss, with intervals that
     are not corrected for several rows. Table "positions": the rise by distance from the first
     position that counts.
 
-    Verdicts, about medians over texts against a line of one hundredth: dropping the secondary sinks
-    costs more than dropping random keys; so it does with the primary dropped too, which they may
-    stand in for; and keeping them is better than keeping heavy hitters, where these are other keys
-    (elsewhere both caches are the same). Intervals are corrected for `n_claims`, by default those
-    of this answer. Raises `EditError` for a window or a number of draws below 1.
+    Verdicts, on medians over texts, with a threshold of one hundredth of the clean loss: dropping
+    the secondary sinks costs more than dropping random keys; so it does with the primary dropped
+    too, which may stand in for them; and keeping them is better than keeping heavy hitters. Texts
+    in which these are the same keys are left out of the last verdict. Intervals are corrected for
+    `n_claims`, by default those of this answer. Raises `EditError` for a window or a number of
+    draws below 1.
     """
     check_whole(EditError, window=window, draws=draws, n_claims=n_claims)
     texts = match_pairs(traces, sinks, SECONDARY)

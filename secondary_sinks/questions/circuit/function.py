@@ -56,15 +56,16 @@ def function(
     progress: Progress | None = None,
     n_claims: int | None = None,
 ) -> Answer:
-    """Take attention or value of one sink from all later queries, in the blocks that read it.
+    """Is a sink a no-op that takes attention, or does its value carry information to later tokens?
 
-    Three cuts (`circuit.cuts`): `attention`, later queries don't see the sink and normalise their
-    other attention again; `value`, they attend as before and get nothing for it; `mean_value`, they
-    get the mean value of ordinary tokens for it. What the sink itself computes stays as it is.
+    Three cuts (`circuit.cuts`) of one sink at a time, for all later queries, in the blocks that
+    read it: `attention`, they don't see the sink and normalise their other attention again;
+    `value`, they attend as before and get nothing for it; `mean_value`, they get the mean value of
+    ordinary tokens for it. What the sink itself computes stays as it is.
     `cells` are edges (`Edge`), with the same for ordinary keys as `control`:
 
-    * `delivered`: length that a head writes per unit of attention, ||W_O v||, weighted with the
-      attention that later queries pay;
+    * `delivered`: norm of what a head writes per unit of attention, ||W_O v||, mean over heads,
+      blocks and later queries, weighted with the attention paid;
     * `kl_without_attention`, `kl_without_value`, `kl_with_mean_value`: KL(clean || cut) in nats,
       mean over the positions after the sink;
     * `loss_without_attention`, ...: rise of the loss there, in nats.
@@ -73,11 +74,11 @@ def function(
     attention as the sink, within a tenth. Primary sinks get the same edges, without a control.
 
     `effects` are their means by level. Tables: "distance", the same by distance from the sink;
-    "sinks", one row per sink. Verdict per level: its sinks are no-ops, that is they deliver less
-    than ordinary keys of equal attention, and tell later predictions less: what a value tells is
-    the smaller of `kl_without_value` and `kl_with_mean_value`, so that a part that all values share
-    tells nothing. A broadcast is the opposite of both. Intervals are corrected for `n_claims`, by
-    default those of this answer. Raises `EditError` for `draws` below 1.
+    "sinks", one row per sink. Verdict per level: its sinks are no-ops, that is, they deliver less
+    than ordinary keys of equal attention, and change later predictions less. The change is the
+    smaller of `kl_without_value` and `kl_with_mean_value`, so that a part that all values share
+    does not count. A broadcast delivers more and changes more. Intervals are corrected for
+    `n_claims`, by default those of this answer. Raises `EditError` for `draws` below 1.
     """
     check_whole(EditError, draws=draws, n_claims=n_claims)
     texts = match_pairs(traces, sinks)

@@ -51,12 +51,13 @@ def reader_heads(
     progress: Progress | None = None,
     n_claims: int | None = None,
 ) -> Answer:
-    """Attention of every head to each sink, in the blocks that read it; one pass per text.
+    """Which heads read each sink, and do they read the primary too? One pass per text, no edit.
 
-    A head *reads* a token if it passes the test of detection for attention on its own: the mean
-    attention of later queries is at least twice the even share and twice the median of the
-    token's neighbours, and at least eight later queries see it (`Thresholds`). `cells` are edges
-    (`Edge`), for the `top` heads with the most attention among those that read a sink:
+    The attention of every head to each sink is measured in the blocks that read the sink. A head
+    *reads* a token if it passes the test of detection for attention on its own: the mean attention
+    of later queries is at least twice the even share and twice the median of the token's
+    neighbours, and at least eight later queries see it (`Thresholds`). `cells` are edges (`Edge`),
+    for the `top` heads with the most attention among those that read a sink:
 
     * `attention`: mean attention of later queries beyond their even share;
     * `score` and its parts `score_bias`, `score_primary`, `score_rest` and `score_position`, which
@@ -66,10 +67,11 @@ def reader_heads(
       pays, which are the directions in which either key would draw more attention.
 
     `control` is the same at the sink's control token, in the same head. Each sink has one more
-    edge, `from_primary_readers`: share of the attention beyond the even share, in heads with more
-    than it, that comes from heads which read the primary in the same block; `control` is the share
-    that as many heads of the same block, drawn at random, have on average. Only blocks count in
-    which some heads read the primary and others do not; without one, both are NaN.
+    edge, `from_primary_readers`: the share of the attention beyond the even share that comes
+    from heads which read the primary in the same block; `control` is the share that as many random
+    heads of the same block would have on average. Heads that pay no more than the even share are
+    left out. Only blocks count in which some heads read the primary and others do not; without such
+    a block both are NaN.
 
     `effects` are their means by level; those of a head are means over the sinks that it reads most.
     Tables: "heads", means over all sinks by level, block and head, where `reads` are shares of

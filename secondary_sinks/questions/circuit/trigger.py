@@ -63,15 +63,16 @@ def trigger(
     progress: Progress | None = None,
     n_claims: int | None = None,
 ) -> Answer:
-    """What each secondary and primary-like sink must have read, from layers down to source tokens.
+    """What must a token have read to become a sink? From layers down to heads and source tokens.
 
-    `cells` has one row per edge (`Edge`), `effects` their means by level. Table "triggers" has one
-    row per sink (`Trigger`), table "sizes" the sizes of the smallest sets found. A set is at most
-    `search.MOST` members large; per head the `trigger_search.SOURCES` source tokens with the
-    largest attention are tried. Nothing above the creation layer is edited, since it could not end
-    the sink. Sinks whose token has no twin get no edges, and are counted.
-    `progress` is called with (texts done, texts). Verdicts are corrected for `n_claims`
-    (`n_claims_of`); by default those of this answer (`trigger_claims`).
+    Attention outputs of each secondary and primary-like sink are exchanged with those of its token
+    twins; then single edges of attention are cut. `cells` has one row per edge (`Edge`), `effects`
+    their means by level. Table "triggers" has one row per sink (`Trigger`), table "sizes" the sizes
+    of the smallest sets found. A set is at most `search.MOST` members large; per head the
+    `trigger_search.SOURCES` source tokens with the largest attention are tried. Nothing above the
+    creation layer is edited, since it could not end the sink. Sinks whose token has no twin get no
+    edges, and are counted. `progress` is called with (texts done, texts). Verdicts are corrected
+    for `n_claims` (`n_claims_of`); by default those of this answer (`trigger_claims`).
     """
     check_whole(EditError, n_claims=n_claims)
     texts = as_traces(traces)
@@ -113,7 +114,7 @@ def _of_sinks(
 
 
 def trigger_claims(sinks: SinkTable) -> int:
-    """Number of claims of `trigger`: three per level, of which two name a layer or head."""
+    """Number of claims of `trigger`: six per level (`BY_LEVEL`), from its four verdicts."""
     return BY_LEVEL * levels_of(sinks)
 
 

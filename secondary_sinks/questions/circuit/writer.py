@@ -56,14 +56,14 @@ def writer(
     progress: Progress | None = None,
     n_claims: int | None = None,
 ) -> Answer:
-    """The MLPs that write or enable each sink, and the neurons and coordinates that carry it.
+    """Which MLPs write or enable each sink, and which neurons and coordinates carry it?
 
-    `cells` has one row per edge (`Edge`): `writes` and `enables` have the share of twins whose
-    output, in the place of the MLP's, ends the sink; `created`, the share of twins that become
-    sinks with its output; `ended_in_set`, one row for each neuron (site `post`) or coordinate (site
-    `mlp_out`) of the smallest set whose edit ends the sink, if it is at most `search.MOST` large.
-    `control` is the share of random sets of the same size that do. Neurons are those of `sparsity`,
-    with the writers as forming MLPs.
+    The MLPs are those of `roles`. `cells` has one row per edge (`Edge`): `writes` and `enables`
+    have the share of twins whose output, in the place of the MLP's, ends the sink; `created`, the
+    share of twins that become sinks with its output; `ended_in_set`, one row for each neuron (site
+    `post`) or coordinate (site `mlp_out`) of the smallest set whose edit ends the sink, if it is at
+    most `search.MOST` large. `control` is the share of random sets of the same size that do.
+    Neurons are those of `sparsity`, with the writers as forming MLPs.
 
     Verdicts: those of `roles`, and two on coordinates. Table "roles": those of `roles`.
     "coordinates": one row per cell. "smallest": by sink, the sizes of the smallest sets, of
