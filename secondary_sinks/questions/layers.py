@@ -34,8 +34,8 @@ def layer_verdicts(effects: pd.DataFrame | Results, n_claims: int | None = None)
     A layer is needed, by one way to ablate, if three intervals say so: that of the share of sinks
     that end lies above one half, and those of the mass that sinks lose, with and without that lost
     by controls subtracted, lie above one tenth. It is not needed if the first lies below one half:
-    the others cannot refute what the first shows. Only sinks that the layer could have ended are counted; if others
-    were created before it, the claim is about those created there or later.
+    the others cannot refute what the first shows. Only sinks that the layer could have ended are
+    counted; if others were created before it, the claim is about those created there or later.
 
     supported: needed by every way to ablate that was tried. contradicted: every layer that can be
     judged is not needed, by any of them. inconclusive: otherwise, and with too few sinks or texts.
