@@ -6,7 +6,8 @@ from typing import Any
 EXACT = 2**53
 """Every whole number below this one is exact as a float."""
 NUMBERS = (
-    *("value", "low", "high", "lost", "sinks_lost", "controls_lost", "ordinary_lost"),
+    *("value", "low", "high", "lost", "sinks_lost", "sinks_low"),
+    *("controls_lost", "ordinary_lost"),
     *("removed", "removed_low", "removed_high", "shortened", "prolonged"),
     *("layers_after", "rate", "rate_by_paper"),
 )
