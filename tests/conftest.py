@@ -20,9 +20,9 @@ gc.set_threshold(100_000)
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for processes that tests start
 torch.set_num_threads(1)  # tiny tensors, and as many workers as cores: threads would only wait
-# The same examples in every run, so that a change is judged by itself; others in each run with
-# HYPOTHESIS=explore, as someone who looks for faults wants it.
-hypothesis.settings.register_profile("same", derandomize=True)
+# The same examples in every run, so that a change is judged by itself; others, and more of them, in
+# each run with HYPOTHESIS=explore, as someone who looks for faults wants it.
+hypothesis.settings.register_profile("same", derandomize=True, max_examples=40)
 hypothesis.settings.register_profile("explore")
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS", "same"))
 

@@ -1,8 +1,7 @@
 """Shapes and types of annotated functions, checked by jaxtyping and beartype while tests run.
 
 A check costs 30 microseconds, which would make the tests take twice as long: some functions are
-called a hundred thousand times. So each function is checked at its first calls in a process, and
-then now and again.
+called a hundred thousand times. So each function is checked at its first calls in a process only.
 """
 
 import collections
@@ -11,8 +10,8 @@ import inspect
 
 import jaxtyping
 
-FIRST, EVERY = 5, 1000
-"""A function is checked at its first 5 calls, and then at every 1000th."""
+FIRST = 2
+"""At how many of its calls a function is checked."""
 
 
 def check_shapes(package):
@@ -45,15 +44,16 @@ def check(target, checking):
 
 
 def sample(plain, checking):
-    """A function that is checked at some calls, and made ready for that at its first one."""
+    """A function that is checked at its first calls, and made ready for that at the very first."""
     checked = functools.cache(lambda: checking(plain))
-    calls = 0
+    left = FIRST
 
     @functools.wraps(plain)
     def sampled(*args, **kwargs):
-        nonlocal calls
-        calls += 1
-        chosen = checked() if calls <= FIRST or calls % EVERY == 0 else plain
-        return chosen(*args, **kwargs)
+        nonlocal left
+        if not left:
+            return plain(*args, **kwargs)
+        left -= 1
+        return checked()(*args, **kwargs)
 
     return sampled

@@ -31,14 +31,23 @@ REAL = [code for code in EXAMPLES if re.search(r"= load_model\(", code)]
 PLAIN = [code for code in EXAMPLES if code not in REAL]
 
 
+TEN, TWO = "for _ in range(10)]\ntraces", "for _ in range(2)]\ntraces"
+"""How many texts an example observes: whether it runs is told by two."""
+
+
+def test_an_example_observes_ten_texts():
+    assert sum(TEN in code for code in PLAIN) == 1
+
+
 @pytest.mark.parametrize("code", PLAIN, ids=range(len(PLAIN)))
 def test_every_example_runs_by_itself(code):
-    exec(compile(code, "docs", "exec"), {})
+    exec(compile(code.replace(TEN, TWO), "docs", "exec"), {})
 
 
 @pytest.mark.real
 @pytest.mark.parametrize("code", REAL, ids=range(len(REAL)))
-def test_every_example_with_real_weights_runs_by_itself(code):
+def test_every_example_with_real_weights_runs_by_itself(code, smollm2, monkeypatch):
+    monkeypatch.setattr(secondary_sinks, "load_model", {"smollm2-135m": smollm2}.__getitem__)
     exec(compile(code, "docs", "exec"), {})
 
 

@@ -37,16 +37,23 @@ OPTIONS = {
 
 
 TYPICAL = [case for case in ALTERNATING if case[0] in OF_ATTENTION]
+N_PARTS = 3
+"""`make test` runs one part of all edits on each architecture: every site, and kinds by turns."""
 
 
 @pytest.fixture(scope="module", params=thinned(CASES, TYPICAL), ids="-".join)
 def case(request, tmp_path_factory):
-    """A model, a trace, and the trace of another text."""
+    """The name of a variant, its model, a trace, and the trace of another text."""
     variant, kind = request.param
     folder = save(variant, tmp_path_factory.mktemp(variant))
     model = load_model(folder, device="cpu", bridge=kind == "TransformerBridge", skip=CHECKS)
     other = observe(model, OTHER, text_id="other")
-    return model, observe(model, TOKENS), other
+    return variant, model, observe(model, TOKENS), other
+
+
+def number_of(variant):
+    """The place of a variant among those that `make test` runs, by which edits take turns."""
+    return OF_ATTENTION.index(variant) if variant in OF_ATTENTION else 0
 
 
 def layer_of(site):
@@ -71,6 +78,13 @@ def every_edit(model, trace):
                     yield replace(edit, units=(1, 0) if SITE_OF[site].unit == "KV head" else (2, 0))
 
 
+def part_of(edits, number):
+    """Every third edit of each site from a number on; one at least."""
+    by_site = {edit.site: [one for one in edits if one.site == edit.site] for edit in edits}
+    parts = (same[number % min(N_PARTS, len(same)) :: N_PARTS] for same in by_site.values())
+    return [edit for part in parts for edit in part]
+
+
 def near(got, expected, words, *of, least=1e-3):
     """Within 1e-5 of the largest value; cosines, which are of unit vectors, within 1e-6 too.
 
@@ -93,9 +107,11 @@ def expect(result, number, pos, model, trace, cache):
         near(got[where], value[where], *words, least=0.1 if "alignment" in name else 1e-3)
 
 
-def test_every_edit_equals_a_full_run(case):
-    model, trace, other = case
-    edits = list(every_edit(model, trace))
+@pytest.mark.parametrize("part", thinned(range(N_PARTS), [0]))
+def test_every_edit_equals_a_full_run(case, part):
+    variant, model, trace, other = case
+    edits = part_of(list(every_edit(model, trace)), part + number_of(variant))
+    assert {edit.site for edit in edits} == set(sites_of(model))
     there = [site for site in sites_of(model) if site in OF_TOKEN]
     reference = reference_means(model, [trace, other], there)
     kept = {"others": [other], "reference": reference}
@@ -118,7 +134,7 @@ def test_every_edit_equals_a_full_run(case):
 
 
 def test_attention_of_all_later_queries_equals_a_full_run(case):
-    model, trace, _ = case
+    _, model, trace, _ = case
     later = tuple(range(KEY + 1, len(TOKENS)))
     where = {"pos": later, "site": "attn_scores", "kind": "knockout"}
     cells = [
@@ -140,7 +156,7 @@ def test_attention_of_all_later_queries_equals_a_full_run(case):
 
 
 def test_edits_of_several_tokens_and_layers_equal_a_full_run(case):
-    model, trace, _ = case
+    _, model, trace, _ = case
     cells = [
         (Edit(pos=(9, 25), layer=(0, 2)), Edit(pos=17, layer=1, kind="scale", value=3.0)),
         (Edit(pos=9, layer=2, site="attn_out"), Edit(pos=9, layer=2, kind="steer", value=5.0)),
@@ -173,7 +189,7 @@ def test_edits_of_several_tokens_and_layers_equal_a_full_run(case):
 
 
 def test_an_edit_that_changes_nothing_leaves_everything_bit_equal(case):
-    model, trace, _ = case
+    _, model, trace, _ = case
     cells = [
         Edit(pos=12, layer=1, kind="none"),
         Edit(pos=12, layer=(0, 2), kind="scale", value=1.0, site="attn_out"),

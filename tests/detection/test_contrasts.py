@@ -23,7 +23,7 @@ from secondary_sinks.questions.restoration import judge_cells
 from secondary_sinks.testing.planted import Plant, plant
 from secondary_sinks.types import SinkTable
 from tests.detection.traces import sink, trace_of
-from tests.marks import exhaustive, needs_old, thinned
+from tests.marks import exhaustive, needs_old
 
 N_LAYERS, N_POS, CREATED = 10, 40, 5
 BASE = trace_of(torch.eye(3).repeat(1, 14, 1)[:, :N_POS].expand(N_LAYERS, N_POS, 3))
@@ -244,7 +244,8 @@ MOST_FALSE = RUNS * (0.025 + 3 * math.sqrt(0.025 * 0.975 / RUNS))
 """Verdicts on one side, of texts without an effect: 2.5 % and three standard deviations."""
 
 
-@pytest.mark.parametrize("until", thinned([15, 20], [20]))
+@exhaustive
+@pytest.mark.parametrize("until", [15, 20])
 def test_a_shared_beginning_without_an_effect_is_rarely_judged(until):
     """What ten texts with a sink at 20 share before it goes up or down by chance."""
     rng, said = np.random.default_rng(2), []

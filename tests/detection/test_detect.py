@@ -45,7 +45,7 @@ def test_planted_sinks_are_found_and_decoys_are_not(anisotropy, n_kv_heads):
 
 
 @given(st.data())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_random_plants_are_recovered_exactly(data):
     n_layers = data.draw(st.integers(5, 10), label="layers")
     positions = data.draw(st.lists(st.integers(3, 45), max_size=4, unique=True), label="positions")

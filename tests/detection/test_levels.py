@@ -137,7 +137,7 @@ def test_no_sinks_have_no_levels():
 
 
 @given(st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_order_and_names_of_texts_change_nothing(data):
     rng = np.random.default_rng(data.draw(st.integers(0, 1000)))
     points, texts = drawn(rng, THREE, (30, 12, 7), 0.4, 6, n_texts=20)

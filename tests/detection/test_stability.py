@@ -30,8 +30,12 @@ def three():
     return table(points, texts)
 
 
-def test_levels_say_where_they_are_and_what_they_hold(three):
-    levels = find_levels(three, n_texts=100)
+@pytest.fixture(scope="module")
+def levels(three):
+    return find_levels(three, n_texts=100)
+
+
+def test_levels_say_where_they_are_and_what_they_hold(levels):
     assert [(level.l_start, level.lifetime) for level in levels.levels] == list(THREE)
     assert [level.n_sinks for level in levels.levels] == [80, 30, 7]
     assert (levels.n_sinks, levels.n_unassigned, levels.n_texts) == (122, 5, 100)
@@ -50,8 +54,7 @@ def test_cells_add_up_to_the_sinks(three):
     assert cells[cells["level"].isna()]["count"].sum() == 5
 
 
-def test_stable_levels_come_again_and_a_chance_one_does_not(three):
-    levels = find_levels(three, n_texts=100)
+def test_stable_levels_come_again_and_a_chance_one_does_not(levels):
     assert [level.jaccard > 0.75 for level in levels.levels] == [True, True, True]
     points = [(22, 23)] * 40 + [(10, 4)] * 5
     shaky = find_levels(table(points, [str(number) for number in range(45)]))
@@ -75,11 +78,10 @@ def test_without_resamples_stability_is_missing(three):
 
 
 @exhaustive
-def test_the_generator_decides_and_the_default_is_fixed(three):
-    once, again = (find_levels(three, n_texts=100) for _ in range(2))
-    assert once.levels == again.levels
+def test_the_generator_decides_and_the_default_is_fixed(three, levels):
+    assert levels.levels == find_levels(three, n_texts=100).levels
     other = find_levels(three, n_texts=100, generator=torch.Generator().manual_seed(7))
-    assert other.levels[2].jaccard != once.levels[2].jaccard
+    assert other.levels[2].jaccard != levels.levels[2].jaccard
 
 
 def test_one_sink_twice_or_in_a_copied_text_counts_once(three):

@@ -25,8 +25,8 @@ pytestmark = [
 ]
 DEVICE = "mps"
 """Mixes no more than the others do, and has no float64."""
-TYPICAL = ["mlp_anatomy"]
-"""What reads activations, and what replays edits."""
+TYPICAL = ["mlp_directions"]
+"""It reads activations, and replays edits."""
 SMALLER = {"norm_and_score": {"permutations": 99}}
 
 
@@ -35,7 +35,7 @@ def observed(device):
     garden.model.to(device)
     fed = [
         TokenizedText(text_id=f"t{number}", tokens=tokens, feed="raw", fed="")
-        for number, tokens in enumerate(texts(garden, 3))
+        for number, tokens in enumerate(texts(garden, 2))
     ]
     return observe_fed(garden.model, fed)
 

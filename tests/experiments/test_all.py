@@ -23,6 +23,8 @@ from tests.marks import exhaustive
 from tests.questions.gardens import three
 
 NAMES = ("norms", "norm_dose")
+QUICK, OTHER = "criterion_check", "sink_tokens"
+"""Experiments that take no time, for tests of what is kept and done again."""
 
 
 @pytest.fixture(scope="module")
@@ -83,14 +85,14 @@ def test_claims_are_the_verdicts_on_disk(start, tmp_path):
 
 
 def test_a_second_start_skips_what_is_finished(start):
-    start(("norms",))
-    _, said = start()
-    assert "norms: finished before, skipped" in said
-    assert any(line.startswith("[1/1] norm_dose") for line in said)
+    start((QUICK,))
+    _, said = start((QUICK, OTHER))
+    assert f"{QUICK}: finished before, skipped" in said
+    assert any(line.startswith(f"[1/1] {OTHER}") for line in said)
     assert len(start.passes) == 2
-    start()
+    start((QUICK, OTHER))
     assert len(start.passes) == 2
-    start(seed=1)  # another question: nothing of that is finished
+    start((QUICK, OTHER), seed=1)  # another question: nothing of that is finished
     assert len(start.passes) == 3
 
 
@@ -107,8 +109,8 @@ UNTRUSTED = {
 
 @pytest.mark.parametrize(("change", "unsealed", "told"), UNTRUSTED.values(), ids=UNTRUSTED)
 def test_a_changed_verdict_is_neither_skipped_nor_listed(start, tmp_path, change, unsealed, told):
-    start(("norms",))
-    path = tmp_path / "norms" / "verdict.json"
+    start((QUICK,))
+    path = tmp_path / QUICK / "verdict.json"
     record = json.loads(path.read_text())
     change(record)
     if unsealed:
@@ -116,18 +118,18 @@ def test_a_changed_verdict_is_neither_skipped_nor_listed(start, tmp_path, change
     path.write_text(json.dumps(record))
     if told:
         with pytest.raises(SinkError, match=told):
-            start(("norms",))
+            start((QUICK,))
         return
-    table, said = start(("norms",))
-    assert "norms: finished before, skipped" not in said
+    table, said = start((QUICK,))
+    assert f"{QUICK}: finished before, skipped" not in said
     assert table["outcome"][0] == "supported"
 
 
 def test_a_record_too_deep_to_read_is_refused(start, tmp_path):
-    start(("norms",))
-    (tmp_path / "norms" / "verdict.json").write_text("[" * 100_000)
+    start((QUICK,))
+    (tmp_path / QUICK / "verdict.json").write_text("[" * 100_000)
     with pytest.raises(SinkError, match="nested too deeply"):
-        start(("norms",))
+        start((QUICK,))
 
 
 @exhaustive
@@ -183,27 +185,27 @@ def changed_ids(sinks):
 def test_finished_with_other_weights_ids_or_code_is_neither_skipped_nor_replaced(
     change, named, start, sinks, monkeypatch, tmp_path
 ):
-    start(("norms",))
-    kept = tmp_path / "norms.answers.jsonl"
+    start((QUICK,))
+    kept = tmp_path / f"{QUICK}.answers.jsonl"
     kept.write_text("finished parts of these inputs\n")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
     other = sinks if change is None else change(sinks)
     if change is None:
         monkeypatch.setattr(about, "_of_code", lambda: {"experiments": "new"})
     with pytest.raises(RunFolderError, match=f"finished experiments of other inputs: {named}"):
-        start(("norms",), observed=other)
+        start((QUICK,), observed=other)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
-    _, said = start(("norms",), observed=other, force=True)
-    assert any(line.startswith("[1/1] norms") for line in said)
+    _, said = start((QUICK,), observed=other, force=True)
+    assert any(line.startswith(f"[1/1] {QUICK}") for line in said)
     assert not kept.exists()
-    assert "norms: finished before, skipped" in start(("norms",), observed=other)[1]
+    assert f"{QUICK}: finished before, skipped" in start((QUICK,), observed=other)[1]
 
 
 def test_ids_of_the_first_start_are_kept_for_the_next(start, sinks, tmp_path):
-    start(("norms",))
+    start((QUICK,))
     kept = json.loads((tmp_path / "about.json").read_text())["texts"]
     assert [text["token_ids"] for text in kept] == [text.tokens.tolist() for text in sinks.texts]
-    start(("norms",))
+    start((QUICK,))
     assert start.before[0] == {}
     assert start.before[1]["t0"]["token_ids"] == sinks.texts[0].tokens.tolist()
 

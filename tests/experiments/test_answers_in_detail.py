@@ -33,7 +33,7 @@ from tests.questions.gardens import PRIMARY, three
 CONTROLLED = [norms, mlp_anatomy, prefix_entropy]
 
 
-@pytest.mark.parametrize("module", thinned(CONTROLLED, CONTROLLED[:2]), ids=lambda m: m.NAME)
+@pytest.mark.parametrize("module", thinned(CONTROLLED, CONTROLLED[:1]), ids=lambda m: m.NAME)
 def test_without_token_twins_neighbours_are_the_controls(module):
     observed = garden("no twins")
     assert {case.kind for _, case in observed.pairs()} == {"neighbour"}
@@ -72,11 +72,11 @@ def test_an_mlp_below_the_primary_that_writes_more_is_seen():
 
     primary = Plant(pos=0, forming=(3,), strength=400.0)
     sink = Plant(pos=20, forming=(1, 3), strength=24.0, dies=7)
-    observed = planted(sink, primary=primary, n_layers=12, n_texts=10, change=change)
+    observed = planted(sink, primary=primary, n_layers=12, n_texts=8, change=change)
     finding = mlp_anatomy.run(observed)
     (most,) = finding.further
     assert most.outcome == "contradicted"
-    assert "most is written at sinks by MLP 1 (10)" in most.why
+    assert "most is written at sinks by MLP 1 (8)" in most.why
     table = finding.tables["written"].set_index(["text_id", "role", "layer"])["along"]
     assert table["t0", "sink", 1] == pytest.approx(15, rel=1e-3)
     assert table["t0", "sink", 3] == pytest.approx(11, rel=1e-3)

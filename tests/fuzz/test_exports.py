@@ -97,7 +97,7 @@ def with_sinks(folder, made):
 
 @pytest.mark.parametrize("format", FORMATS)
 @given(made=rows)
-@settings(quick, max_examples=25)
+@settings(quick, max_examples=12)
 def test_every_format_reads_back_equal(folder, format, made):
     expected = with_sinks(folder, made)
     path = export(folder.path, format)[0]
@@ -109,7 +109,7 @@ def test_every_format_reads_back_equal(folder, format, made):
 
 
 @given(made=rows)
-@settings(quick, max_examples=25)
+@settings(quick, max_examples=12)
 def test_csv_is_what_its_rule_says_for_any_reader(folder, made):
     """The module csv and the rule of the documentation, which JSON knows, give the texts."""
     expected = with_sinks(folder, made)
@@ -141,7 +141,7 @@ def test_any_text_comes_back_from_a_cell(word):
 
 
 @given(made=rows)
-@settings(quick, max_examples=15)
+@settings(quick, max_examples=8)
 def test_json_lines_are_json_for_any_reader(folder, made):
     expected = with_sinks(folder, made)
     content = export(folder.path, "jsonl")[0].read_text(encoding="ascii")

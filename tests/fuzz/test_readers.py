@@ -31,7 +31,7 @@ from tests.tiny import TEMPLATE, save_tiny, tiny_tokenizer
 pytestmark = pytest.mark.filterwarnings("ignore::secondary_sinks.errors.SinkWarning")
 """Keys that are not fed are named in a warning."""
 quick = settings(
-    max_examples=60,
+    max_examples=30,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
@@ -262,7 +262,7 @@ def finished(tmp_path_factory):
 
 
 @given(st.data())
-@settings(quick, max_examples=40)
+@settings(quick, max_examples=8)
 def test_any_record_is_reported_or_an_error_of_ours(finished, data):
     good = finished.record()
     folder = RunFolder(finished.path.parent / "mutant")
@@ -294,7 +294,7 @@ def test_records_of_whole_numbers_or_without_layers_are_reported(change, tmp_pat
 
 @pytest.mark.parametrize("name", ["sinks", "effects", "trace"])
 @given(st.data())
-@settings(quick, max_examples=30)
+@settings(quick, max_examples=15)
 def test_any_bytes_of_a_table_are_a_table_or_an_error_of_ours(name, finished, data):
     """Page checksums don't cover the footer: a flip there may rename a column, not crash."""
     folder = RunFolder(finished.path.parent / "bytes")

@@ -209,14 +209,18 @@ def test_bundled_corpus_has_enough_different_texts():
     assert len({text.text_id for text in texts}) == len({text.raw for text in texts}) == len(texts)
 
 
-@pytest.mark.real
-@pytest.mark.parametrize("feed", ["chat", "raw"])
-def test_bundled_texts_have_a_length_that_can_be_judged_and_run_quickly(feed):
+@pytest.fixture(scope="module")
+def real_tokenizer():
     from transformers import AutoTokenizer
 
     from secondary_sinks.models.gguf.cache import converted_folder, embedded_gguf
 
-    tokenizer = AutoTokenizer.from_pretrained(converted_folder(embedded_gguf()))
-    lengths = [len(tokenize(text, tokenizer, feed).tokens) for text in bundled_corpus()]
+    return AutoTokenizer.from_pretrained(converted_folder(embedded_gguf()))
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("feed", ["chat", "raw"])
+def test_bundled_texts_have_a_length_that_can_be_judged_and_run_quickly(feed, real_tokenizer):
+    lengths = [len(tokenize(text, real_tokenizer, feed).tokens) for text in bundled_corpus()]
     assert min(lengths) >= 300
     assert max(lengths) <= 1200

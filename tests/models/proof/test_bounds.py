@@ -157,7 +157,9 @@ def test_bounds_cover_what_other_honest_computations_give():
     assert 0 < max(one.share for one in found.values()) <= 1 / 3
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize(
+    "dtype", thinned([torch.bfloat16, torch.float16], [torch.float16]), ids=str
+)
 @pytest.mark.parametrize("kind", model_classes())
 @pytest.mark.parametrize("variant", thinned(["qwen2.5", "gemma2", "olmo2", "gpt2"], ["gemma2"]))
 def test_half_precision_stays_below_its_bounds_at_every_position(variant, kind, dtype):

@@ -7,7 +7,7 @@ import pytest
 
 from secondary_sinks import circuit, detect, observe, sweeps
 from secondary_sinks.errors import QuestionError
-from secondary_sinks.questions import n_claims_of, trigger
+from secondary_sinks.questions import n_claims_of
 from secondary_sinks.questions.circuit import (
     CIRCUIT,
     WITH_EDGES,
@@ -94,13 +94,12 @@ def test_what_cannot_be_asked_is_named(found, planted):
     assert circuits_of_levels(nothing.edges, nothing.n_layers) == []
 
 
-def test_the_edges_of_all_parts_are_one_table_of_the_run(folder, planted):
+def test_the_edges_of_all_parts_are_one_table_of_the_run(folder, found):
     table = folder.table("circuit")
     parts = [folder.table(f"{name}.cells") for name in ("trigger", "reader_heads")]
     pd.testing.assert_frame_equal(table, pd.concat(parts, ignore_index=True))
     assert folder.record()["tables"]["circuit"]
-    trace = observe(planted.model, planted.tokens, text_id="one")
-    alone = trigger(planted.model, trace, detect(trace)).cells
+    alone = found.answers["trigger"].cells
     names = ["measure", "site", "layer", "head", "source_pos", "effect", "control"]
     pd.testing.assert_frame_equal(table[table["part"] == "trigger"][names], alone[names])
 

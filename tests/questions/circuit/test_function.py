@@ -95,10 +95,10 @@ def only_the_sink_tells(model, tokens, own_axis, length):
 
 
 def test_where_ordinary_keys_have_too_little_attention_nothing_is_claimed():
-    found = function(*Garden(*three(forming=(3,)), n_texts=6).asked)
+    found = function(*Garden(*three(forming=(3,)), n_texts=2).asked)
     (verdict,) = found.verdicts
     assert verdict.outcome == "inconclusive"
-    assert "18 without ordinary keys of equal attention" in verdict.why
+    assert "6 without ordinary keys of equal attention" in verdict.why
     assert effects(found, "delivered")["effect"].notna().all()
     assert effects(found, "delivered")["control"].isna().all()
 
