@@ -77,9 +77,20 @@ class Judged:
         run = self.plain.run(changes)
         return torch.tensor(self.rule.of_pass(run, pos, self.plain.scale)).double()
 
-    def ended(self, changes: Sequence[Change]) -> Float[Tensor, "2"]:
-        """Whether the sink ends."""
-        return 1 - self.alive(self.pos, changes)
+    def ended(self, changes: Sequence[Change], *, whole: bool = False) -> Float[Tensor, "2"]:
+        """Whether the sink ends; `whole`: and draws less than half of its attention, too."""
+        return 1 - (self.lives(changes) if whole else self.alive(self.pos, changes))
+
+    def lives(self, changes: Sequence[Change]) -> Float[Tensor, "2"]:
+        """Whether the sink is one after some changes, or draws half of its attention."""
+        run, scale = self.plain.run(changes), self.plain.scale
+        both = (self.rule.of_pass(run, self.pos, scale), self.rule.attended(run, self.pos, scale))
+        return torch.tensor(both).any(0).double()
+
+    def made(self, twin: int, changes: Sequence[Change], *, whole: bool) -> Float[Tensor, "2"]:
+        """Whether a twin becomes a sink; `whole`: and draws less than half of one before."""
+        anyway = self.rule.draw_of(twin, self.pos) >= self.rule.draw_of(self.pos, self.pos) / 2
+        return self.alive(twin, changes) * (1 - whole * anyway)
 
     def put(
         self, place: str, members: Sequence[Member], to: int, donors: Sequence[int]
@@ -99,14 +110,19 @@ class Judged:
         place: str,
         members: Sequence[Member],
         ours: Mapping[str, float],
+        *,
+        whole: bool = False,
     ) -> Iterator[Row]:
         """Rows of one set: with the twins' mean, with each twin, and put into each twin."""
         twins, pos = self.twins, self.pos
         ways: dict[str, Callable[[], list[Tensor]]] = {
-            MEAN: lambda: [self.ended(self.put(place, members, pos, twins))],
-            EACH: lambda: [self.ended(self.put(place, members, pos, [twin])) for twin in twins],
+            MEAN: lambda: [self.ended(self.put(place, members, pos, twins), whole=whole)],
+            EACH: lambda: [
+                self.ended(self.put(place, members, pos, [twin]), whole=whole) for twin in twins
+            ],
             CREATED: lambda: [
-                self.alive(twin, self.put(place, members, twin, [pos])) for twin in twins
+                self.made(twin, self.put(place, members, twin, [pos]), whole=whole)
+                for twin in twins
             ],
         }
         for name, value in ours.items():
@@ -133,13 +149,13 @@ def writer_rows(judged: Judged, roles: pd.DataFrame, edges: pd.DataFrame) -> Ite
     for row in roles.to_dict("records"):
         layer, edited = int(row["layer"]), f"MLP {row['layer']} ({row['role']})"
         ours = {MEAN: row["ended_twin"], EACH: row["ended_each"], CREATED: row["created_in_twin"]}
-        yield from judged.exchanged("writer", edited, "mlp_out", [(layer,)], ours)
+        yield from judged.exchanged("writer", edited, "mlp_out", [(layer,)], ours, whole=True)
         earlier, own = [_zero(judged.pos, at) for at in range(layer)], _zero(judged.pos, layer)
         kept = judged.put("mlp_out", [(layer,)], judged.pos, [judged.pos])
         for name, value, outcome in (
-            ("ended, zero", row["ended_zero"], judged.ended([own])),
+            ("ended, zero", row["ended_zero"], judged.ended([own], whole=True)),
             ("alive, earlier zero", row["rescued_alone"], judged.alive(judged.pos, earlier + kept)),
-            ("alive, all zero", row["lives_without"], judged.alive(judged.pos, [*earlier, own])),
+            ("alive, all zero", row["lives_without"], judged.lives([*earlier, own])),
         ):
             yield of_outcomes("writer", edited, name, float(value), [outcome])
     sets = edges[edges["measure"] == "ended_in_set"]

@@ -191,6 +191,23 @@ class Rule:
             fresh.alive(run.states[:, pos], fresh.measured.mass[:, pos], pos)
         )
 
+    def attended(self, run: Pass, pos: int, scale: float) -> tuple[bool, bool]:
+        """Whether a sink draws half of its attention after an edit: by direct effect, and afresh.
+
+        Beyond what is expected, mean over the blocks that read the layers at which it is a sink.
+        """
+        fresh = measure(run)
+        direct = replaced_key(self.run, run, pos, scale) - self.measured.expected[:, pos]
+        half = self.draw_of(pos, pos) / 2
+        afresh = (fresh.mass - fresh.expected)[:, pos]
+        both = [next_block(one)[self.layers[pos]].nanmean() for one in (direct, afresh)]
+        return float(both[0]) >= half, float(both[1]) >= half
+
+    def draw_of(self, pos: int, sink: int) -> float:
+        """Attention of a token beyond what is expected, mean over the blocks that read a sink."""
+        beyond = (self.measured.mass - self.measured.expected)[:, pos]
+        return float(next_block(beyond)[self.layers[sink]].nanmean())
+
     def kind(self, pos: int) -> str:
         """primary, primary_like, secondary or transient; "none" for a token that is no sink."""
         own, known = self.layers[pos], self.measured

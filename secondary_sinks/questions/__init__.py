@@ -57,7 +57,8 @@ from secondary_sinks.questions.lost_by_layer import by_way, later_effects, layer
 from secondary_sinks.questions.matched_pairs import MatchedPair, TextPairs, match_pairs
 from secondary_sinks.questions.necessity import EDITS, necessity
 from secondary_sinks.questions.question import CellCounts, Cost, Drawing, Question, Sample, Shown
-from secondary_sinks.questions.redistribution import MATERIAL, redistribution
+from secondary_sinks.questions.redistribution import redistribution
+from secondary_sinks.questions.redistribution_verdict import MATERIAL
 from secondary_sinks.questions.restoration import restoration
 from secondary_sinks.questions.role_tests import roles_cost
 from secondary_sinks.questions.roles import Role, roles

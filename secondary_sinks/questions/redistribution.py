@@ -1,7 +1,6 @@
 """Redistribution: where does the attention of a removed sink go?"""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,13 +12,12 @@ from torch import Tensor
 from secondary_sinks.causal import recompute, replay
 from secondary_sinks.causal.ablate import checked_labels
 from secondary_sinks.causal.outcome import readers
-from secondary_sinks.detection.contrasts import ROUNDING
 from secondary_sinks.errors import EditError
 from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.numbers import check_whole
 from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.questions import figures
-from secondary_sinks.questions.answer import Answer, judge_ways
+from secondary_sinks.questions.answer import Answer
 from secondary_sinks.questions.damage import damage_of_cells
 from secondary_sinks.questions.forming import Forming, by_place, cell_at, formed_only
 from secondary_sinks.questions.held_out import held_out
@@ -33,20 +31,20 @@ from secondary_sinks.questions.matched_pairs import (
 )
 from secondary_sinks.questions.necessity import WAYS, is_there
 from secondary_sinks.questions.question import CellCounts, Question, Sample
-from secondary_sinks.statistics import Interval, claims_together, median_over_texts
-from secondary_sinks.types import SinkTable, Trace, Verdict
-from secondary_sinks.types.lists import join_words
-
-CLAIM = (
-    "the primary takes over more of a removed sink's attention than the softmax alone would give it"
+from secondary_sinks.questions.redistribution_verdict import (
+    DIRECT,
+    MATERIAL,
+    MOVED,
+    beyond,
+    n_sinks,
+    receiver_rows,
+    redistribution_verdict,
 )
+from secondary_sinks.statistics import claims_together
+from secondary_sinks.types import SinkTable, Trace
+
 N_CLAIMS = 1
-MATERIAL = 0.01
-"""A gain beyond proportional counts if it is at least this share of the freed attention."""
 NOTHING_FREED = "in texts whose removed sinks free no attention"
-RECEIVERS = ("primary", "others", "rest")
-MOVED = ("freed", *RECEIVERS)
-DIRECT = tuple(f"{name}_direct" for name in MOVED)
 DAMAGE = ("kl_at_token", "loss_later", "loss_clean")
 COLUMNS = ("text_id", "sink_pos", "pos", "role", "edit", *MOVED, *DIRECT, *DAMAGE)
 EFFECTS = (
@@ -104,14 +102,14 @@ def redistribution(
         rows += _rows(model, text, sinks, tested_with, labels)
     cells = pd.DataFrame(rows, columns=list(COLUMNS))
     parts = by_way(cells)
-    effects = [row for way, part in parts.items() for row in _effects(way, part, n_claims)]
+    effects = [row for way, part in parts.items() for row in receiver_rows(way, part, n_claims)]
     for first in list(parts.values())[:1]:
-        left_out |= {NOTHING_FREED: _n_sinks(first) - _beyond(first, "primary", n_claims).n}
+        left_out |= {NOTHING_FREED: n_sinks(first) - beyond(first, "primary", n_claims).n}
     return Answer(
         question="redistribution",
         cells=cells,
         effects=pd.DataFrame(effects, columns=list(EFFECTS)),
-        verdicts=(_verdict(cells, left_out, n_claims),),
+        verdicts=(redistribution_verdict(cells, left_out, n_claims),),
         tables={"damage": damage_of_cells(cells)},
         left_out=left_out,
         n_censored=count_censored(texts),
@@ -182,106 +180,6 @@ def _moved(
         moved["primary"] += gained[primary] if primary != pos else 0.0
         moved["others"] += sum(gained[one] for one in every - {pos, primary})
     return moved | {"rest": moved["freed"] - moved["primary"] - moved["others"]}
-
-
-def _by_text(cells: pd.DataFrame, *, alone: bool = False) -> pd.DataFrame:
-    """Attention moved by sinks minus that by their controls, sum per text; mean over seeds.
-
-    `alone`: by sinks, with nothing subtracted.
-
-    Only texts whose sinks free attention, beyond rounding, in total and by the softmax alone.
-    """
-    names = [*MOVED, *DIRECT]
-    means = {
-        role: part.groupby(["text_id", "sink_pos"])[names].mean()
-        for role, part in cells.groupby("role")
-    }
-    moved = means["sink"] if alone else means["sink"] - means["control"]
-    moved = moved.groupby("text_id").sum()
-    return moved[(moved[["freed", "freed_direct"]] > ROUNDING).all(axis=1)]
-
-
-def _shares(sums: pd.DataFrame, ending: str = "") -> pd.DataFrame:
-    """Shares of the freed attention, by receiver."""
-    freed = sums[f"freed{ending}"]
-    return pd.DataFrame({name: sums[f"{name}{ending}"] / freed for name in RECEIVERS})
-
-
-def _beyond(cells: pd.DataFrame, receiver: str, n_claims: int, *, alone: bool = False) -> Interval:
-    """Share of a receiver minus its proportional share: median over texts that free attention."""
-    by_text = _by_text(cells, alone=alone)
-    beyond = (_shares(by_text) - _shares(by_text, "_direct"))[receiver]
-    found = median_over_texts(beyond, by_text.index.tolist(), n_claims=n_claims)
-    return replace(found, n=_n_sinks(cells[cells["text_id"].isin(by_text.index)]))
-
-
-def _n_sinks(cells: pd.DataFrame) -> int:
-    return len(cells[["text_id", "sink_pos"]].drop_duplicates())
-
-
-def _effects(way: str, cells: pd.DataFrame, n_claims: int) -> Iterator[dict[str, Any]]:
-    sums = _by_text(cells).sum().to_frame().T
-    share, proportional = _shares(sums).iloc[0], _shares(sums, "_direct").iloc[0]
-    for receiver in RECEIVERS:
-        beyond = _beyond(cells, receiver, n_claims)
-        yield {
-            "edit": way,
-            "receiver": receiver,
-            "share": share[receiver],
-            "proportional": proportional[receiver],
-            "beyond": beyond.value,
-            "low": beyond.low,
-            "high": beyond.high,
-            "n_sinks": beyond.n,
-            "n_texts": beyond.n_texts,
-        }
-
-
-def _verdict(cells: pd.DataFrame, left_out: Mapping[str, int], n_claims: int) -> Verdict:
-    parts = by_way(cells)
-
-    def why(agreement: str) -> str:
-        way, first = next(iter(parts.items()))
-        words = _in_words(list(_effects(way, first, n_claims)))
-        return f"{words}; {_alone_in_words(alone[way])}; {agreement}"
-
-    alone = {way: _beyond(part, "primary", n_claims, alone=True) for way, part in parts.items()}
-    return judge_ways(
-        CLAIM,
-        {way: _beyond(part, "primary", n_claims) for way, part in parts.items()},
-        why,
-        most=alone,
-        least=alone,
-        statistic="share of the freed attention that the primary gains, minus its proportional "
-        "share, median over texts",
-        controls="proportional share: only the sink's key replaced; the same edits at token "
-        "twins, or at ordinary tokens nearby, are subtracted",
-        left_out=left_out,
-        n_claims=n_claims,
-        line=MATERIAL,
-    )
-
-
-def _alone_in_words(alone: Interval) -> str:
-    low, high = _percent(alone.low), _percent(alone.high)
-    return (
-        "with nothing subtracted, the primary gains "
-        f"{_percent(alone.value)} [{low}, {high}] beyond its proportional share"
-    )
-
-
-def _in_words(rows: Sequence[Mapping[str, Any]]) -> str:
-    names = {"primary": "the primary", "others": "other sinks", "rest": "other tokens"}
-    parts = [
-        f"{_percent(row['share'])} goes to {names[row['receiver']]} "
-        f"(proportional share: {_percent(row['proportional'])})"
-        for row in rows
-    ]
-    return f"of the freed attention, {join_words(parts)}"
-
-
-def _percent(share: float) -> str:
-    return f"{round(share, 3) + 0.0:.1%}"  # avoid "-0.0 %"
 
 
 def cells_of(sample: Sample) -> CellCounts:

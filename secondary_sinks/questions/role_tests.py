@@ -1,6 +1,6 @@
 """The tests behind a role: replace the output of each MLP up to a sink's creation layer.
 
-    test    edit                                                     if the token is then a sink
+    test    edit                                                     if the token then lives
     zero    MLP output at the sink: zero                             MLP not needed
     twin    MLP output at the sink: its mean over the twins          MLP not needed
     each    MLP output at the sink: that of a single twin            MLP not needed
@@ -11,6 +11,12 @@
 A *twin* has the same token id as the sink but is not a sink at any layer: the MLP output at a twin
 holds the token's identity, and makes no sink. `floor` is the control of `rescue`: a sink that lives
 without all these MLPs is not rescued by one of them.
+
+What it is to *live* is always to the disadvantage of the MLP. The output at a twin lacks the norm
+and the direction of a sink by definition, so with zero, twin, each and floor a sink lives that is
+still one by the criterion or still draws half of its clean attention (`trials.survives`). With
+rescue it must be a sink by the criterion. With create too, and a twin that draws half of the sink's
+attention in its own clean text is not made a sink: heads attend to it anyway.
 
 Intervals take texts as independent, so no text may have a part in the tests of two (`match_homes`).
 """
@@ -28,7 +34,8 @@ from secondary_sinks.layerwise.protocol import HookedModel
 from secondary_sinks.observation import CachedPass
 from secondary_sinks.questions.matched_pairs import testable
 from secondary_sinks.questions.question import Cost
-from secondary_sinks.questions.trials import Trial, run_trials
+from secondary_sinks.questions.trials import Trial, frame_of, run_trials, survives
+from secondary_sinks.statistics import HALF
 from secondary_sinks.types import LASTING, Edit, Sink, SinkTable, Trace
 from secondary_sinks.types.controls import last_judged
 
@@ -160,16 +167,28 @@ def run_tests(
 def run_pairs(
     model: HookedModel, pairs: Iterable[tuple[SinkWithTwins, Trial]], sinks: SinkTable, kept: Kept
 ) -> pd.DataFrame:
-    """Is the edited token a sink? One row per sink, group of layers and test.
+    """Does the edited token live? One row per sink, group of layers and test.
 
-    Columns text_id, pos, group, test and alive: the share of cells after which the edited token is
-    a sink at some layer (one cell per twin for "each" and "create", else one cell).
+    Columns text_id, pos, group, test and two shares of cells (one cell per twin for "each" and
+    "create", else one cell): "alive", those after which the edited token lives as the table at the
+    top of the module says, and "is_sink", those after which it is a sink by the criterion.
     """
     rows = run_rows(model, list(pairs), sinks, kept)
     names = ["of_text", "sink_pos", "group", "test"]
-    frame = pd.DataFrame(rows, columns=[*names, "is_sink"]).astype({"is_sink": float})
-    alive = frame.groupby(names, sort=False)["is_sink"].mean().reset_index()
-    return alive.rename(columns={"of_text": "text_id", "sink_pos": "pos", "is_sink": "alive"})
+    cells = frame_of(rows, "of_text", "group", "test").astype({"is_sink": float})
+    by_case = cells.assign(alive=_lives(cells)).groupby(names, sort=False)
+    shares = by_case[["alive", "is_sink"]].mean().reset_index()
+    return shares.rename(columns={"of_text": "text_id", "sink_pos": "pos"})
+
+
+def _lives(cells: pd.DataFrame) -> "pd.Series[float]":
+    """1 where the edited token lives, else 0; each sink has a cell "rescue" or no "create"."""
+    place, test = ["of_text", "sink_pos"], cells["test"]
+    clean = cells[test == "rescue"].groupby(place)["drawn_clean"].first().rename("of_sink")
+    attended = cells["drawn_clean"] >= HALF * cells.join(clean, on=place)["of_sink"]
+    made = cells["is_sink"].where(~attended, 0.0)
+    found = survives(cells).where(test != "rescue", cells["is_sink"])
+    return found.where(test != "create", made)
 
 
 def run_rows(

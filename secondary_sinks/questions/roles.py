@@ -4,10 +4,11 @@ Zeroing an MLP at a token also removes what it writes about which token this is,
 for this reason alone. A role therefore rests on replacing the output by that at the *same* token
 elsewhere, where it is not a sink, and on restoring a single output (the tests of `role_tests`):
 
-    T  replacing its output by that at the twins ends the sink: by their mean, and by most of them
-    C  its output makes most twins sinks
-    M  it mediates: with all earlier MLPs zeroed and its clean output kept the sink lives, and with
-       its output zeroed too the sink does not live
+    T  replacing its output by that at the twins ends the sink: by their mean, and by most of them.
+       What still draws half of its attention has not ended
+    C  its output makes most twins sinks, and these do not draw half of the sink's attention anyway
+    M  it mediates: with all earlier MLPs zeroed and its clean output kept the token is a sink, and
+       with its output zeroed too it neither is one nor draws half of its attention
     A  its output is aligned with the primary's direction, more than 99 % of random directions are
     L  a later MLP, up to the creation layer, mediates (passes M)
 
@@ -16,6 +17,8 @@ elsewhere, where it is not a sink, and on restoring a single output (the tests o
     yes  -    -    -    yes  enabler: its effect on the sink goes through a later MLP
     yes  any other           undecided, unless several MLPs write it together (below)
     no   yes                 undecided: enough, but not needed; another MLP or a head writes it too
+    no   -                   undecided if the mean over the twins ends the norm or the direction of
+                             the sink, but not its attention: what heads attend to is not this
     no   no                  neither; also if zeroing ends the sink, since zeroing then removed what
                              the MLP writes at every token with this id
     ?                        undecided: no twin, or the twins disagree
@@ -75,17 +78,18 @@ class Role:
     why: str
     """The tests that decided, as text."""
     ended_zero: bool
-    """Whether zeroing its output ends the sink."""
+    """Whether zeroing its output ends the sink, its attention included."""
     ended_twin: float
-    """1 if replacing its output by the mean over the twins ends the sink, else 0."""
+    """1 if replacing its output by the mean over the twins ends the sink, attention included."""
     ended_each: float
     """Share of twins whose output, in place of its own, ends the sink."""
     created_in_twin: float
-    """Share of twins that become sinks with its output."""
+    """Share of twins that become sinks with its output, and are not attended like one without."""
     rescued_alone: bool
-    """Whether the sink lives with all earlier MLPs zeroed and its clean output kept."""
+    """Whether the token is a sink with all earlier MLPs zeroed and its clean output kept."""
     lives_without: bool
-    """Whether it lives with its output zeroed too: then `rescued_alone` shows nothing."""
+    """Whether it is one, or draws half of its attention, with its output zeroed too: then
+    `rescued_alone` shows nothing."""
     write_alignment: float
     """Cosine of its output with the primary's state at the layer; NaN without a primary there."""
     write_null: float
@@ -180,7 +184,8 @@ def _of_text(
         return []
     clean = kept.get(text.text_id) or CachedPass.if_small(model, text.tokens, trace=text)
     kept = {**kept, text.text_id: clean} if clean else kept
-    alive = by_sink(run_tests(model, asked, sinks, kept))
+    results = run_tests(model, asked, sinks, kept)
+    alive, by_norm = by_sink(results), by_sink(results, "is_sink")
     tested = [_measured(one, alive[one.place]) for one in asked]
     open_ones = [(one, together) for one, rows in zip(asked, tested, strict=True)
                  if len(together := _candidates(rows)) > 1]  # fmt: skip
@@ -188,7 +193,11 @@ def _of_text(
     return [
         role
         for one, rows in zip(asked, tested, strict=True)
-        for role in decide_all(rows, groups.get(one.place, ()))
+        for role in decide_all(
+            rows,
+            groups.get(one.place, ()),
+            _still_attended(one, alive[one.place], by_norm[one.place]),
+        )
     ]
 
 
@@ -216,6 +225,12 @@ def _measured(one: SinkWithTwins, alive: Results) -> list[Role]:
     ]
 
 
+def _still_attended(one: SinkWithTwins, alive: Results, is_sink: Results) -> Group:
+    """MLPs whose mean output at the twins makes the sink none by the criterion, but attended."""
+    tests = (((layer,), "twin") for layer in range(one.sink.l_start + 1) if one.twins)
+    return tuple(test[0][0] for test in tests if alive[test] == 1 and is_sink[test] == 0)
+
+
 def _candidates(rows: Sequence[Role]) -> Group:
     """MLPs that may write a sink together; empty if one writes it alone."""
     if any(decide(row, rows)[0] == "writer" for row in rows):
@@ -223,11 +238,16 @@ def _candidates(rows: Sequence[Role]) -> Group:
     return tuple(row.layer for row in rows if row.ends and row.along)
 
 
-def decide_all(rows: Sequence[Role], together: Group = ()) -> list[Role]:
-    """The rows of one sink with their roles; `together` are MLPs that write it as a group."""
+def decide_all(
+    rows: Sequence[Role], together: Group = (), still_attended: Group = ()
+) -> list[Role]:
+    """The rows of one sink with their roles; `together` are MLPs that write it as a group.
+
+    `still_attended` are the MLPs whose replacement ends the sink's norm, but not its attention.
+    """
     found = []
     for row in rows:
-        role, why = decide(row, rows)
+        role, why = decide(row, rows, still_attended)
         if row.layer in together:
             others = [layer for layer in together if layer != row.layer]
             role, why = "writer", f"together with {_mlps(others)}"
@@ -241,14 +261,14 @@ def _mlps(layers: Sequence[int]) -> str:
     return f"MLP{'s' * (len(layers) > 1)} {format_layers(layers)}"
 
 
-def decide(row: Role, rows: Sequence[Role]) -> tuple[str, str]:
+def decide(row: Role, rows: Sequence[Role], still_attended: Group = ()) -> tuple[str, str]:
     """The role of one MLP and the reason, by the table above; `rows` are all of its sink."""
     later = [other.layer for other in rows if other.layer > row.layer and other.mediates]
     if row.ends is None:
         none = "no token twin in its own text or a free one"
         return "undecided", "its twins disagree" if row.n_donors else none
     if not row.ends:
-        return _not_needed(row)
+        return _not_needed(row, row.layer in still_attended)
     if later:
         return "enabler", f"through MLP {later[-1]}"
     failed = {
@@ -263,7 +283,9 @@ def decide(row: Role, rows: Sequence[Role]) -> tuple[str, str]:
     return "writer", "alone"
 
 
-def _not_needed(row: Role) -> tuple[str, str]:
+def _not_needed(row: Role, still_attended: bool) -> tuple[str, str]:
+    if still_attended:
+        return "undecided", "replacing its output ends the sink's norm, but not its attention"
     if row.creates:
         return "undecided", "its output turns twins into sinks, but the sink does not need it"
     only = "only zeroing ends the sink; the MLP's output at the same token elsewhere does not"

@@ -12,7 +12,7 @@ Group = tuple[int, ...]
 Place = tuple[str, int]
 """Text and position of a sink."""
 Results = Mapping[tuple[Group, str], float]
-"""(layers, test) -> share of cells after which the edited token is a sink; for one sink."""
+"""(layers, test) -> share of cells after which the token lives (`role_tests`); for one sink."""
 NAN = float("nan")
 
 
@@ -41,12 +41,14 @@ def _tested(
     return by_sink(run_pairs(model, pairs, sinks, kept))
 
 
-def by_sink(frame: pd.DataFrame) -> dict[Place, dict[tuple[Group, str], float]]:
-    """Results of tests, as from `role_tests.run_pairs`, by sink."""
+def by_sink(
+    frame: pd.DataFrame, column: str = "alive"
+) -> dict[Place, dict[tuple[Group, str], float]]:
+    """Results of tests, by sink: a share (`column`) of what `role_tests.run_pairs` returns."""
     found: dict[Place, dict[tuple[Group, str], float]] = {}
-    columns = (frame[name] for name in ("text_id", "pos", "group", "test", "alive"))
-    for text_id, pos, group, test, alive in zip(*columns, strict=True):
-        found.setdefault((str(text_id), int(pos)), {})[group, test] = float(alive)
+    columns = (frame[name] for name in ("text_id", "pos", "group", "test", column))
+    for text_id, pos, group, test, share in zip(*columns, strict=True):
+        found.setdefault((str(text_id), int(pos)), {})[group, test] = float(share)
     return found
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from secondary_sinks import redistribution
-from secondary_sinks.questions.redistribution import CLAIM, MATERIAL, _effects
+from secondary_sinks.questions.redistribution_verdict import CLAIM, MATERIAL, receiver_rows
 from secondary_sinks.testing.planted import Plant
 from secondary_sinks.types import Edit
 from tests.marks import exhaustive, thinned
@@ -166,4 +166,4 @@ def test_texts_that_free_no_attention_count_neither_as_texts_nor_as_sinks(monkey
     assert (verdict.n_texts, verdict.n_sinks) == (6, 18)
     assert set(answer.effects["n_sinks"]) == {18}
     assert "6 in texts whose removed sinks free no attention" in verdict.controls
-    assert next(_effects("zero", cells, 1)) == next(_effects("zero", cells[~nothing], 1))
+    assert next(receiver_rows("zero", cells, 1)) == next(receiver_rows("zero", cells[~nothing], 1))

@@ -12,6 +12,7 @@ from secondary_sinks.questions import writer_damage
 from secondary_sinks.questions.roles import Role, decide, decide_all, null_cosine
 from secondary_sinks.questions.writers import NO_TWIN, levels_in, writer_verdicts
 from secondary_sinks.questions.written_together import written_together
+from secondary_sinks.testing.plant_layout import GIVER, MARK, SINK_DIM
 from secondary_sinks.testing.planted import Plant
 from tests.marks import thinned
 from tests.questions.gardens import Garden, three
@@ -29,6 +30,12 @@ TRUTHS = {
         {2, 4},
     ),
     "identity": (three(forming=(3,), identity=1), {3: "writer"}, {3: "supported"}, {1, 3}),
+    "two that each keep the attention": (
+        three(forming=(2, 3), strength=24.0),
+        {2: "undecided", 3: "undecided"},
+        {None: "inconclusive"},
+        set(),
+    ),
     "two that are needed each": (
         three(forming=(2, 3), strength=24.0),
         {2: "writer", 3: "writer"},
@@ -44,6 +51,8 @@ TRUTHS = {
     "attention": (ATTENTION, {}, {None: "contradicted"}, set()),
 }
 """Plants, roles other than neither, outcome by layer of the verdict, and what zeroing names."""
+OPTIONS = {"two that are needed each": {"anisotropy": 10.0}}
+"""Without the common direction, half of a state's norm draws most of the attention of all of it."""
 
 
 @pytest.mark.parametrize(
@@ -51,7 +60,7 @@ TRUTHS = {
 )
 def test_roles_and_verdicts_are_what_was_planted(name):
     plants, truth, outcomes, named_by_zero = TRUTHS[name]
-    answer = roles(*Garden(*plants, twins=2).asked)
+    answer = roles(*Garden(*plants, twins=2, **OPTIONS.get(name, {})).asked)
     table = answer.to_frame()
     assert len(table.groupby(["text_id", "pos"])) == 24
     for (_, _), rows in table.groupby(["text_id", "pos"]):
@@ -61,6 +70,33 @@ def test_roles_and_verdicts_are_what_was_planted(name):
         assert set(rows.loc[rows["ended_zero"], "layer"]) == named_by_zero
     assert {verdict.layer: verdict.outcome for verdict in answer.verdicts} == outcomes
     assert all(verdict.claim.startswith(ONE) for verdict in answer.verdicts)
+
+
+def attended_for_their_place(model):
+    """Heads read a mark of sinks and their twins alike; none reads what the MLPs write."""
+    places = [pos + step for pos in (12, 24, 36) for step in (-1, 1)]
+    model.pos_embed.W_pos.data[places, GIVER] = MARK
+    for block in model.blocks:
+        block.attn.W_K.data[:, GIVER, SINK_DIM] = 4.5 / MARK
+
+
+def test_no_mlp_writes_sinks_that_are_attended_for_another_reason():
+    """Naively, the MLP whose output the criterion asks for wrote all of them."""
+    options = {"twins": 2, "by_marks": True, "change": attended_for_their_place}
+    garden = Garden(*three(forming=(3,)), n_texts=7, **options)
+    trace = garden.traces[0]
+    without = replay(garden.model, trace, Edit(pos=12, layer=3))
+    assert torch.allclose(without.mass[:, 0], trace.mass[:, 12], atol=1e-3)
+    answer = roles(*garden.asked)
+    writes = answer.cells[answer.cells["layer"] == 3]
+    assert set(writes["role"]) == {"undecided"}
+    assert set(writes["why"]) == {
+        "replacing its output ends the sink's norm, but not its attention"
+    }
+    tests = ["ended_zero", "ended_twin", "ended_each", "created_in_twin", "lives_without"]
+    assert writes[tests].drop_duplicates().to_numpy().tolist() == [[False, 0, 0, 0, True]]
+    (verdict,) = answer.verdicts
+    assert (verdict.outcome, verdict.layer, verdict.n_sinks) == ("inconclusive", None, 21)
 
 
 def test_what_a_verdict_says():

@@ -28,13 +28,15 @@ TRUTHS = {
     "a head": ([Plant(pos=20, forming=(3,), by="attention", source=7)], {}),
 }
 """Plants, and the edges of MLPs by layer."""
+OPTIONS = {"two together": {"anisotropy": 10.0}}
+"""So that half of what they write draws less than half of the attention."""
 SINK_AXIS, NEURON = 0, 1
 FEW_TEXTS = 2
 
 
 @cache
 def garden(name):
-    return Garden(*TRUTHS[name][0], twins=2, n_texts=FEW_TEXTS)
+    return Garden(*TRUTHS[name][0], twins=2, n_texts=FEW_TEXTS, **OPTIONS.get(name, {}))
 
 
 @cache
