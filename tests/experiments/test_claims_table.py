@@ -20,7 +20,7 @@ DOSE, RESTORED, GIVEN, WEAKER = (
     for name in (
         "questions.dose_verdicts",
         "questions.restoration",
-        "questions.redistribution",
+        "questions.redistribution_verdict",
         "detection.weakening_verdict",
     )
 )
