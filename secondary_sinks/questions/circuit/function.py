@@ -76,8 +76,11 @@ def function(
     "sinks", one row per sink. Verdict per level: its sinks are no-ops, that is they deliver less
     than ordinary keys of equal attention, and tell later predictions less: what a value tells is
     the smaller of `kl_without_value` and `kl_with_mean_value`, so that a part that all values share
-    tells nothing. A broadcast is the opposite of both. Intervals are corrected for `n_claims`, by
-    default those of this answer. Raises `EditError` for `draws` below 1.
+    tells nothing. A broadcast is the opposite of both; contradicted only if most sinks are that.
+    The KL of one key is compared with that of several together, so it is biased, in either
+    direction: values that partly cancel tell less together than one by one, values that add up
+    tell more. Intervals are corrected for `n_claims`, by default those of this answer. Raises
+    `EditError` for `draws` below 1.
     """
     check_whole(EditError, draws=draws, n_claims=n_claims)
     texts = match_pairs(traces, sinks)
