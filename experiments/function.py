@@ -22,9 +22,10 @@ METHOD = (
     "share tells nothing. Verdict, per level, with exact intervals over texts."
 )
 REFUTATION = (
-    "Most sinks deliver more than ordinary keys of equal attention, or predictions depend more on "
-    "their values. A sink with more attention than all ordinary keys together has no control: it "
-    "is left out, and counted."
+    "Most sinks deliver more than ordinary keys of equal attention, and predictions depend more on "
+    "their values. One alone refutes nothing: what several keys tell may cancel, or add up. A sink "
+    "with more attention than all ordinary keys together has no control: it is left out, and "
+    "counted."
 )
 CLAIM = "secondary sinks are no-ops: they take attention and tell less than ordinary keys would"
 COLUMNS = {

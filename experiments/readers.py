@@ -23,9 +23,10 @@ METHOD = (
 )
 REFUTATION = (
     "Other heads than those of the primary pay most of it; or heads that attend more to the "
-    "primary attend less to the sinks. Where as many heads drawn at random pay as much, or the "
-    "controls have the same correlation, nothing is shown or refuted. Blocks where all "
-    "heads read the primary, or none does, leave the first claim no choice and do not count."
+    "primary attend less to the sinks, and less than to control tokens. Where as many heads drawn "
+    "at random pay as much, or the controls have the same correlation, nothing is shown or "
+    "refuted. Blocks where all heads read the primary, or none does, leave the first claim no "
+    "choice and do not count."
 )
 CLAIM = "most attention to secondary sinks comes from heads that also read the primary"
 COLUMNS = {

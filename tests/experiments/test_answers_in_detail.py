@@ -21,14 +21,16 @@ from experiments import (
 )
 from experiments.members import REPEATED, members_of
 from experiments.planes import separation
+from experiments.shared import observe_fed
 from secondary_sinks.errors import AttributionError
 from secondary_sinks.questions.answer import AT_CONTROLS
 from secondary_sinks.statistics import partial_correlation_within_texts
-from secondary_sinks.testing.planted import Plant
+from secondary_sinks.testing.planted import Plant, plant
+from secondary_sinks.texts import TokenizedText
 from tests.experiments.known import FIVE, attend, garden, strong
 from tests.experiments.observed import begin_alike, planted
 from tests.marks import exhaustive, thinned
-from tests.questions.gardens import PRIMARY, three
+from tests.questions.gardens import PRIMARY, texts, three
 
 CONTROLLED = [norms, mlp_anatomy, prefix_entropy]
 
@@ -231,6 +233,52 @@ def test_a_sink_whose_control_all_texts_share_is_left_out():
     members = members_of(asked, None)
     assert members.n_sinks == 1
     assert members.left_out[REPEATED] == 2
+
+
+def test_twins_that_stand_elsewhere_are_not_separated_by_their_place():
+    """Attention tells nothing of the sinks, but twins stand 95 tokens later; naively skill is 1."""
+    garden = plant([PRIMARY, *[Plant(pos=p, forming=(3,)) for p in LATER]], twins=0, n_pos=128)
+    for pos in LATER:
+        garden.tokens[pos + 95] = int(garden.tokens[pos])
+    fed = [
+        TokenizedText(text_id=f"t{number}", tokens=tokens, feed="raw", fed="")
+        for number, tokens in enumerate(texts(garden, 10))
+    ]
+    finding = separability.run(observe_fed(garden.model, fed))
+    (before,) = finding.further
+    assert before.low > before.line
+    assert before.outcome == "inconclusive"
+    assert before.why.endswith(separability.AT_PLACES)
+    told = finding.tables["told"].set_index(["layer", "point"]).loc[(3, "attn_out")]
+    assert (told["placebo"], told["beyond"]) == (1.0, 0.0)
+
+
+LATER = (10, 13, 16)
+
+
+def test_without_placebo_pairs_position_is_named():
+    verdict = separability.run(garden("attention")).verdict
+    assert verdict.low > verdict.line
+    assert verdict.outcome == "inconclusive"
+    assert verdict.why.endswith(separability.NO_PLACEBO.format(found=4, needed=7))
+
+
+def test_a_placebo_pair_has_one_id_and_stands_like_sink_and_twin():
+    frame = separability.run(garden("plain")).frame
+    rows = frame[(frame["layer"] == 3) & (frame["point"] == "mlp_out")]
+    one, other = rows[rows["role"] == "sink"], rows[rows["role"] == "control"]
+    known = one["placebo_pos"].notna().to_numpy()
+    assert 15 < known.sum() <= 24
+    tokens = {trace.text_id: trace.tokens for trace in garden("plain").traces}
+    used = set()
+    for sink, twin in zip(one[known].itertuples(), other[known].itertuples(), strict=True):
+        first, second = int(sink.placebo_pos), int(twin.placebo_pos)
+        assert tokens[sink.text_id][first] == tokens[sink.text_id][second]
+        assert 0.5 <= (second - first) / (twin.pos - sink.pos) <= 2
+        assert 0.5 <= (first + 1) / (sink.pos + 1) <= 2
+        used |= {(sink.text_id, first), (sink.text_id, second)}
+    assert len(used) == 2 * known.sum()
+    assert not used & set(zip(rows["text_id"], rows["pos"], strict=True))
 
 
 @exhaustive

@@ -77,8 +77,11 @@ def function(
     "sinks", one row per sink. Verdict per level: its sinks are no-ops, that is, they deliver less
     than ordinary keys of equal attention, and change later predictions less. The change is the
     smaller of `kl_without_value` and `kl_with_mean_value`, so that a part that all values share
-    does not count. A broadcast delivers more and changes more. Intervals are corrected for
-    `n_claims`, by default those of this answer. Raises `EditError` for `draws` below 1.
+    does not count. A broadcast delivers more and changes more; contradicted only if most sinks are
+    that. The KL of one key is compared with that of several together, which biases it in either
+    direction: values that partly cancel change less together than one by one, values that add up
+    change more. Intervals are corrected for `n_claims`, by default those of this answer. Raises
+    `EditError` for `draws` below 1.
     """
     check_whole(EditError, draws=draws, n_claims=n_claims)
     texts = match_pairs(traces, sinks)

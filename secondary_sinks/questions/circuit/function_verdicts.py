@@ -8,7 +8,7 @@ import pandas as pd
 from secondary_sinks.display import count
 from secondary_sinks.questions.answer import judge
 from secondary_sinks.questions.writers import judged_levels
-from secondary_sinks.statistics import outcome_of, share_over_texts
+from secondary_sinks.statistics import HALF, outcome_of, share_over_texts
 from secondary_sinks.types import Verdict
 
 _MEASURES = (
@@ -26,6 +26,10 @@ STATISTIC = (
 )
 UNTOLD = ("kl_without_value", "kl_with_mean_value")
 NO_KEYS = "without ordinary keys of equal attention"
+EITHER = (
+    "sinks that are mixed may be no-ops, since what several ordinary keys tell may partly cancel, "
+    "or add up, so the claim is neither shown nor refuted"
+)
 ROUNDING = 1e-6
 """KL in nats below which two cuts do not differ (`Losses.kl`)."""
 
@@ -60,7 +64,9 @@ def function_verdicts(
     """One verdict per level, from a table with a row per sink (`SINK_COLUMNS`).
 
     supported: the interval of the share of no-ops, mean over texts, lies above one half.
-    contradicted: it lies below, even if every sink that tells as much up to rounding were a no-op.
+    contradicted: that of the share of broadcasts does, so that most sinks give more by both
+    measures, even if all others were no-ops. The KL of one key is compared with that of several
+    together, whose values may partly cancel, or add up: alone it is biased, in either direction.
     Sinks without ordinary keys of equal attention are left out and counted. Corrected for
     `n_claims`.
     """
@@ -72,17 +78,19 @@ def _verdict(name: str, part: pd.DataFrame, left_out: Mapping[str, int], n_claim
     kinds, texts = kinds_of(known), known["text_id"].tolist()
     found, most = (
         share_over_texts(kinds.isin(some).astype(float), texts, n_claims=n_claims)
-        for some in (["no-op"], ["no-op", "unknown"])
+        for some in (["no-op"], ["no-op", "mixed", "unknown"])
     )
+    outcome = outcome_of(found, most=most)
+    left_open = outcome == "inconclusive" and found.high < HALF and bool((kinds == "mixed").any())
     return judge(
         f"{name} are no-ops: they take attention and tell less than ordinary keys would",
         found,
-        lambda: _why(known, kinds),
+        lambda: "; ".join([_why(known, kinds), *[EITHER] * left_open]),
         statistic=STATISTIC,
         controls="ordinary keys drawn at random until later queries pay them as much attention",
         left_out={**left_out, NO_KEYS: len(part) - len(known)},
         n_claims=n_claims,
-        outcome=outcome_of(found, most=most),
+        outcome=outcome,
     )
 
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from secondary_sinks.questions.answer import judge_beyond
+from secondary_sinks.questions.answer import AT_CONTROLS, judge, judge_beyond
 from secondary_sinks.questions.writers import judged_levels
-from secondary_sinks.statistics import Interval, median_over_texts, share_over_texts
+from secondary_sinks.statistics import Interval, median_over_texts, outcome_of, share_over_texts
 from secondary_sinks.types import SHARE_UNIT, Verdict
 
 SINK_COLUMNS = (
@@ -29,6 +29,10 @@ RANKS = (
 )
 RANK_CONTROLS = "the same correlation at token twins, or ordinary tokens nearby"
 OPEN = "read by no head, or only in blocks where all heads, or no head, read the primary"
+NO_LOWER = (
+    "without any relation it is below 0 as well, and it is not shown to lie below that at "
+    "controls, so the claim is neither shown nor refuted"
+)
 NO_RANKS = "in blocks where all heads attend alike to the primary"
 TESTS = 4
 """Intervals of each level: two verdicts, each held against a line and a control."""
@@ -48,12 +52,11 @@ def reader_verdicts(
     *Heads that attend more to the primary attend more to the sinks*. supported: the interval of the
     rank correlation over heads lies above 0, and that of the correlation minus the control's too.
     The attention of a head adds up to 1, so more to one token leaves less for another: without any
-    relation the correlation is below 0.
+    relation the correlation is below 0. contradicted: so only if both intervals lie below 0.
 
-    contradicted: the interval of the share, or of the correlation, lies below its line, whatever
-    the control does; inconclusive: otherwise. Where the control is as high or higher, the claim is
-    neither shown nor refuted (`judge_beyond`). All are corrected for `n_claims` intervals; each
-    level has `TESTS`.
+    The share is contradicted if its interval lies below one half, whatever the control does
+    (`judge_beyond`). inconclusive: otherwise; the verdict says so where the control is why. All are
+    corrected for `n_claims` intervals; each level has `TESTS`.
     """
     return tuple(
         judge(name, part, left_out, n_claims)
@@ -100,18 +103,32 @@ def _by_rank(name: str, part: pd.DataFrame, left_out: Mapping[str, int], n_claim
         f"{control.median():.2f} at controls (medians over sinks; median difference over texts "
         f"{_in_words(beyond, '.2f')})"
     )
-    return judge_beyond(
+    outcome, left_open = _of_both(found, beyond)
+    return judge(
         f"heads that attend more to the primary attend more to {name}",
         found,
-        beyond,
-        why,
+        "; ".join(filter(None, [why, left_open])),
         line=0.0,
+        outcome=outcome,
         left_out={**left_out, NO_RANKS: len(part) - len(known)},
         statistic=RANKS,
         unit="rank correlation",
         controls=RANK_CONTROLS,
         n_claims=n_claims,
     )
+
+
+def _of_both(found: Interval, beyond: Interval) -> tuple[str, str]:
+    """Outcome of a correlation and its difference from the control, and why the control opens it.
+
+    A correlation below 0 alone refutes nothing: attention adds up to 1.
+    """
+    own, difference = (outcome_of(one, 0.0) for one in (found, beyond))
+    if own == difference:
+        return own, AT_CONTROLS if own == "inconclusive" and beyond.high <= 0 else ""
+    if own == "contradicted":
+        return "inconclusive", NO_LOWER
+    return "inconclusive", AT_CONTROLS if beyond.high <= 0 else ""
 
 
 def _in_words(found: Interval, form: str) -> str:

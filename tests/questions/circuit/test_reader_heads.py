@@ -15,7 +15,7 @@ from secondary_sinks.models.proof.prove import CHECKS
 from secondary_sinks.observation import iter_layers
 from secondary_sinks.questions.answer import AT_CONTROLS
 from secondary_sinks.questions.circuit import reader_heads, reading
-from secondary_sinks.questions.circuit.read_verdicts import OPEN, reader_verdicts
+from secondary_sinks.questions.circuit.read_verdicts import NO_LOWER, OPEN, reader_verdicts
 from secondary_sinks.questions.circuit.readers import _share
 from secondary_sinks.questions.circuit.reading import Read
 from secondary_sinks.questions.circuit.scores import PARTS, scores_of
@@ -63,7 +63,8 @@ def test_every_planted_reader_is_found_and_no_other(shared):
     ("heads", "outcomes", "share"),
     [
         ((0, 1), ["supported", "supported"], 1.0),
-        ((1,), ["supported", "contradicted"], 1.0),  # the other one reads it less than most
+        # Naively the second is contradicted: the correlation is -0.33, but at controls it is lower
+        ((1,), ["supported", "inconclusive"], 1.0),
         ((2,), ["contradicted", "contradicted"], 0.0),
     ],
 )
@@ -116,6 +117,36 @@ def test_a_control_that_does_as_much_leaves_a_claim_open_and_the_verdict_says_so
     assert rank.why.endswith(AT_CONTROLS)
     below, _ = reader_verdicts(rows({"share": 0.1, "chance": 0.2}), {}, 4)
     assert AT_CONTROLS not in below.why, "below the line it is refuted, whatever controls do"
+
+
+@pytest.mark.parametrize(
+    ("rank", "control", "outcome"),
+    [
+        (-0.33, -0.78, "inconclusive"),  # higher than without a relation
+        (-0.33, -0.33, "inconclusive"),  # what the softmax gives alone
+        (-0.78, -0.33, "contradicted"),
+        (-0.1, 0.7, "contradicted"),
+        (0.3, 0.3, "inconclusive"),
+        (0.0, 0.3, "inconclusive"),
+    ],
+)
+def test_a_correlation_below_0_refutes_only_if_it_is_below_that_at_controls(rank, control, outcome):
+    usual = {"share": 0.95, "chance": 0.5}
+    _, verdict = reader_verdicts(rows(usual | {"rank": rank, "control_rank": control}), {}, 4)
+    assert verdict.outcome == outcome
+    below = rank < 0 and outcome == "inconclusive"
+    assert (NO_LOWER in verdict.why) == below
+    assert (AT_CONTROLS in verdict.why) == (rank >= 0)
+
+
+def test_planted_heads_that_split_their_attention_refute_nothing():
+    """Two of three heads that read the primary read the sinks: -0.33 at sinks and at controls."""
+    plants = three(forming=(3,), read_by=(0, 1))
+    made = Garden(*plants, primary=replace(PRIMARY, read_by=(0, 1, 2)), n_layers=N_LAYERS)
+    _, verdict = reader_heads(*made.asked).verdicts
+    assert verdict.high < verdict.line
+    assert verdict.outcome == "inconclusive"
+    assert verdict.why.endswith(NO_LOWER)
 
 
 def rows(row):
