@@ -184,7 +184,7 @@ def run_pairs(
 def _lives(cells: pd.DataFrame) -> "pd.Series[float]":
     """1 where the edited token lives, else 0; each sink has a cell "rescue" or no "create"."""
     place, test = ["of_text", "sink_pos"], cells["test"]
-    clean = cells[test == "rescue"].groupby(place)["drawn_clean"].first().rename("of_sink")
+    clean = cells[test == "rescue"].groupby(place)["drawn_clean"].first().to_frame("of_sink")
     attended = cells["drawn_clean"] >= HALF * cells.join(clean, on=place)["of_sink"]
     made = cells["is_sink"].where(~attended, 0.0)
     found = survives(cells).where(test != "rescue", cells["is_sink"])

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from secondary_sinks import files
 from secondary_sinks.display import count
 from secondary_sinks.errors import TextError, reason
 from secondary_sinks.numbers import whole_number
@@ -150,7 +151,7 @@ def _check_values(turn: Message, where: str) -> None:
         raise TextError(f"{where}: a message has the keys {list(turn)!r:.60}", "expected words")
     try:
         written = json.dumps(turn, ensure_ascii=False, allow_nan=False)
-        if json.loads(written) != turn:
+        if files.load_json(written) != turn:
             raise ValueError("it would come back changed")
     except (TypeError, ValueError, RecursionError) as error:
         raise TextError(

@@ -389,7 +389,14 @@ def test_planted_sinks_that_take_from_the_primary_and_give_it_back():
 def test_a_control_that_gives_back_as_much_refutes_nothing():
     gains = {"sink": 0.010, "control": 0.012}
     rows = [
-        {"text_id": f"t{n}", "edit": edit, "role": role, "gained": gain, "change": -0.02}
+        {
+            "text_id": f"t{n}",
+            "edit": edit,
+            "role": role,
+            "gained": gain,
+            "change": -0.02,
+            "stays": False,
+        }
         for n in range(20)
         for edit in ("zero", "mean")
         for role, gain in gains.items()
