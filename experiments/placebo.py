@@ -13,12 +13,13 @@ NEAR = 2.0
 
 
 def placebo_of(observed: Observed, members: Members) -> NDArray[np.float64]:
-    """Position of a placebo token for each row of the members, NaN where there is none.
+    """For each sink and each twin, the position of an ordinary token at a like place, or NaN.
 
-    A sink and its twin have a pair of ordinary tokens of one id in the same text, in the same
-    order, at like positions and as far apart, each within a factor of `NEAR`; the most similar
-    one. No token is used twice, or is a member; none stands in a beginning that an earlier text
-    has too.
+    The placebos of a sink and its twin are two ordinary tokens with one id in the same text. They
+    stand in the same order; their positions, and the distance between them, differ from those of
+    the sink and its twin by at most a factor of `NEAR`. Of several such pairs the most similar is
+    taken. No token is used twice, is itself a sink or a twin that is tested, or stands in a
+    beginning that an earlier text shares.
     """
     texts = {text.trace.text_id: text for text in observed.cases}
     found = np.full(len(members.frame), np.nan)

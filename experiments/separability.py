@@ -195,7 +195,7 @@ def _verdict(frame: pd.DataFrame, members: Members, point: str, claim: str) -> V
     n_sinks = int(part.loc[part["right"].notna(), "role"].eq("sink").sum())
     outcome = outcome_of(skill)
     why = _why(skill, beyond, _skill(part, "placebo_right"))
-    if outcome == "supported" != outcome_of(beyond):
+    if outcome == "supported" and outcome_of(beyond) != "supported":
         outcome, why = "inconclusive", f"{why}; {_left_open(beyond)}"
     return judge(
         claim,

@@ -1,7 +1,7 @@
 """The options that several commands share, each declared once."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
@@ -33,6 +33,8 @@ Out = Annotated[
         help="Folder for the results. The same command resumes it. Required, here or in --config.",
     ),
 ]
+NEEDED = tuple(get_args(one)[1] for one in (Models, Out))
+"""Options that must be given, but may be given in --config: so they have no default."""
 Config = Annotated[
     Path | None,
     typer.Option(

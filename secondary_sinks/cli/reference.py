@@ -10,6 +10,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from typer.models import CommandInfo, OptionInfo, ParameterInfo
 
+from secondary_sinks.cli.flags import NEEDED
 from secondary_sinks.cli.sweep_app import app
 
 HEAD = """# Command line
@@ -56,10 +57,11 @@ def _name(command: CommandInfo) -> str:
 
 
 def _row(name: str, default: Any, kind: Any, info: ParameterInfo) -> str:
-    shown = "must be given" if default is inspect.Parameter.empty else f"`{default}`"
     words = " ".join((info.help or "").split()).replace("|", "\\|")
-    if default is None or default is False:
-        shown = "must be given" if "Required, here or in --config." in words else ""
+    if default is inspect.Parameter.empty or info in NEEDED:
+        shown = "must be given"
+    else:
+        shown = "" if default is None or default is False else f"`{default}`"
     label = _flags(name, kind, info) if isinstance(info, OptionInfo) else name.upper()
     return f"| `{label}` | {words} | {shown} |"
 

@@ -11,6 +11,7 @@ import torch
 from secondary_sinks import detect, harm, necessity, norm_dose, observe, redistribution, restoration
 from secondary_sinks.questions import later_verdict
 from secondary_sinks.questions.circuit.eviction_verdicts import CACHES, eviction_verdicts
+from secondary_sinks.questions.dose_verdicts import GAIN, _gain
 from secondary_sinks.questions.restoration import STAYED
 from secondary_sinks.testing import Plant, plant
 from tests.questions.gardens import PRIMARY, Garden, texts, three
@@ -97,7 +98,10 @@ def test_attention_that_falls_at_controls_is_no_growth_at_sinks():
 
     answer = norm_dose(*with_twins(change=change, strength=100.0))
     (verdict,) = (one for one in answer.verdicts if "draw more attention" in one.claim)
-    assert "+14% [" in verdict.why
+    up = answer.cells[(answer.cells["test"] == "dose") & (answer.cells["factor"] >= 1)]
+    beyond, alone = (_gain(up, "mass_edited", 1, alone=one) for one in (False, True))
+    assert beyond.low > GAIN, "beyond controls alone it would be supported"
+    assert alone.high < GAIN
     assert verdict.outcome != SUPPORTED
 
 
