@@ -10,7 +10,7 @@ from experiments.shared import Observed
 from secondary_sinks import Verdict
 from secondary_sinks.display import count
 from secondary_sinks.questions import judge
-from secondary_sinks.statistics import Interval, median_over_texts, outcome_of
+from secondary_sinks.statistics import Interval, median_over_texts
 
 CLAIM = "the authors' rule edits the sinks that arise at its layer, and little else"
 LOSES = (
@@ -92,7 +92,7 @@ def loses(cells: pd.DataFrame, damage: pd.DataFrame, observed: Observed) -> Verd
         controls="token twins, or ordinary tokens nearby, zeroed at once",
         left_out=observed.left_out | {SHORT: len(every) - len(lost)},
         n_claims=N_CLAIMS,
-        outcome=outcome_of(beyond, least=_median(lost["rule"], lost)),
+        least=_median(lost["rule"], lost),
     )
 
 
@@ -137,5 +137,5 @@ def harms(damage: pd.DataFrame) -> Verdict:
         counted="edited token",
         left_out={SHORT: n_all - n_touched},
         n_claims=N_CLAIMS,
-        outcome=outcome_of(beyond, HUNDREDTH, least=_median(table["rule"], table)),
+        least=_median(table["rule"], table),
     )

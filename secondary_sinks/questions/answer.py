@@ -22,6 +22,9 @@ from secondary_sinks.types.lists import join_words
 
 UNKNOWN = Interval(value=math.nan, low=math.nan, high=math.nan, n=0, n_texts=0)
 """Where nothing was measured."""
+NOT_AT_SINKS = (
+    "only the difference lies above the line: an effect at the sinks themselves is not shown"
+)
 AT_CONTROLS = "controls do the same, or are too few, so the claim is neither shown nor refuted"
 
 
@@ -107,6 +110,7 @@ def judge(
     n_controls: int | None = None,
     line: float = HALF,
     outcome: str | None = None,
+    least: Interval | None = None,
     controlled: bool = True,
     always: bool = False,
     counted: str = "sink",
@@ -117,7 +121,8 @@ def judge(
     A paired share is contradicted only if the share of cases alone lies below the line too,
     whatever happens at controls (`statistics.outcome_of`). Also inconclusive with too few sinks or
     texts, which the verdict then says; `why`, words or a function that returns them, is used only
-    where there are enough, or `always`. `outcome` replaces that of the interval alone. `left_out`
+    where there are enough, or `always`. `outcome` replaces that of the interval alone; `least` is
+    as in `outcome_of`, and where it alone prevents support, the verdict says so. `left_out`
     is counted in the sentence on controls; `controlled` says whether only sinks with a control
     count. `interval` is None where nothing was measured. `counted` and `grouped` are the units of
     the interval: by default sinks, grouped by text.
@@ -127,10 +132,11 @@ def judge(
     missing = too_few(found.n, found.n_texts, left_out, n_claims, controlled=controlled, **nouns)
     said = "" if missing and not always else why if isinstance(why, str) else why()
     shared = not missing and left_open_by_controls(found, line)
+    unshown = not missing and least is not None and least.low <= line < found.low
     verdict = verdict_of(
         claim,
-        "inconclusive" if missing else outcome or outcome_of(found, line),
-        "; ".join(filter(None, [said, missing, AT_CONTROLS * shared])),
+        "inconclusive" if missing else outcome or outcome_of(found, line, least=least),
+        "; ".join(filter(None, [said, missing, AT_CONTROLS * shared, NOT_AT_SINKS * unshown])),
         found,
         statistic=statistic,
         unit=unit,
@@ -212,6 +218,8 @@ def judge_ways(
     intervals = list(found.values())
     interval = min(intervals, key=lambda one: one.value) if lowest and intervals else None
     interval = interval or next(iter(intervals), None)
+    held = (least[way] for way, one in found.items() if way in least and one.low > line)
+    words["least"] = next((one for one in held if one.low <= line), None)
     return judge(claim, interval, lambda: why(agreement), line=line, outcome=outcome, **words)
 
 

@@ -10,6 +10,7 @@ import torch
 
 from secondary_sinks import detect, harm, necessity, norm_dose, observe, redistribution, restoration
 from secondary_sinks.questions import later_verdict
+from secondary_sinks.questions.answer import NOT_AT_SINKS
 from secondary_sinks.questions.circuit.eviction_verdicts import CACHES, eviction_verdicts
 from secondary_sinks.questions.dose_verdicts import GAIN, _gain
 from secondary_sinks.questions.restoration import STAYED
@@ -61,6 +62,7 @@ def test_a_later_mlp_that_only_silences_controls_sustains_no_sink():
     assert verdict.low > verdict.line, "beyond controls alone it would be supported"
     assert verdict.outcome != SUPPORTED
     assert "removes 0% of the attention that sinks draw" in verdict.why
+    assert NOT_AT_SINKS in verdict.why
 
 
 def test_an_mlp_that_only_silences_controls_is_not_needed():
@@ -140,4 +142,4 @@ def test_a_loss_that_falls_without_random_keys_is_no_harm_by_sinks(number, helpe
     ]
     verdict = eviction_verdicts(pd.DataFrame(rows), {}, 3)[number]
     assert verdict.low > verdict.line
-    assert verdict.outcome == "inconclusive"
+    assert (verdict.outcome, NOT_AT_SINKS in verdict.why) == ("inconclusive", True)

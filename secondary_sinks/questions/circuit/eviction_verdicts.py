@@ -6,7 +6,7 @@ from dataclasses import replace
 import pandas as pd
 
 from secondary_sinks.questions.answer import judge
-from secondary_sinks.statistics import median_over_texts, outcome_of
+from secondary_sinks.statistics import median_over_texts
 from secondary_sinks.types import Verdict
 
 LINE = 0.01
@@ -73,7 +73,7 @@ def eviction_verdicts(
             left_out={**left_out, SAME: n_same},
             n_claims=n_claims,
             line=LINE,
-            outcome=outcome_of(found, LINE, least=least),
+            least=least,
         )
 
     return (
