@@ -18,6 +18,7 @@ import torch
 from transformers import PreTrainedModel
 
 from secondary_sinks.errors import ModelError
+from secondary_sinks.layerwise.protocol import is_bridge
 from secondary_sinks.models.configs import check_architecture
 from secondary_sinks.models.devices import parse_dtype
 from secondary_sinks.models.hook import check_original, choose_target, hook
@@ -73,13 +74,16 @@ def load_model(
     refuse_adapter(model)
     device = None if device is None else str(device)
     if hasattr(model, "hook_dict"):
-        options = {"device": device, "dtype": dtype, "tokenizer": tokenizer}
-        hooked = check_hooked_object(model, options | {"device_map": device_map})
+        options = {"device": device, "dtype": dtype, "tokenizer": tokenizer, "revision": revision}
+        several = None if n_devices == 1 else n_devices
+        options |= {"device_map": device_map, "n_devices": several}
+        options["bridge"] = None if bridge == is_bridge(model) else bridge
+        hooked = check_hooked_object(model, options)
         prove(hooked, None, skip)
         return hooked
     target = choose_target(model, device, bridge, n_devices, device_map)
     if isinstance(model, PreTrainedModel):
-        original = original_from_object(model, tokenizer, dtype)
+        original = original_from_object(model, tokenizer, dtype, revision)
     else:
         original = read_original(
             _resolve(model, revision),

@@ -36,9 +36,18 @@ def refuse_adapter(model: Any) -> None:
 
 
 def original_from_object(
-    hf_model: Any, tokenizer: Any, dtype: str | torch.dtype | None
+    hf_model: Any, tokenizer: Any, dtype: str | torch.dtype | None, revision: str | None = None
 ) -> Original:
-    """A Hugging Face model object as an `Original`; `ModelError` if it has another dtype."""
+    """A Hugging Face model object as an `Original`.
+
+    Raises `ModelError` if it has another dtype, and for a revision, which only a name has.
+    """
+    if revision is not None:
+        raise ModelError(
+            f"revision {revision!r:.60} is for models that are loaded by name, and this is an "
+            "object that is loaded already",
+            "leave revision out, or give the name of the hub repository",
+        )
     if dtype is not None and parse_dtype(dtype) != hf_model.dtype:
         raise ModelError(
             f"the model object is {hf_model.dtype}, but {dtype} was requested",

@@ -16,6 +16,7 @@ from secondary_sinks.display import (
     table_html,
     tally,
 )
+from secondary_sinks.errors import EditError
 from secondary_sinks.types.frames import tidy
 
 if TYPE_CHECKING:
@@ -103,6 +104,14 @@ class Effects(Listed[Effect]):
 
     _items = "rows"
     rows: tuple[Effect, ...]
+
+    def __post_init__(self) -> None:
+        """Raises `EditError` for what are no effects."""
+        if not isinstance(self.rows, list | tuple) or any(
+            not isinstance(row, Effect) for row in self.rows
+        ):
+            raise EditError(f"rows is {self.rows!r:.60}", "expected a tuple of Effect(...)")
+        object.__setattr__(self, "rows", tuple(self.rows))
 
     def _line(self) -> str:
         tokens = {(row.text_id, row.pos): row.role for row in self.rows}

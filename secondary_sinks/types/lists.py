@@ -5,6 +5,7 @@ An item that is given twice would be merged, computed twice or reused, and nothi
 
 import re
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 from typing import Any
 
 from secondary_sinks.errors import EditError, SinkError
@@ -113,14 +114,18 @@ def whole_word(word: str) -> int:
 def number_word(word: str) -> float:
     """The number that a word writes in plain digits; it may be infinite, or NaN.
 
-    Raises `ValueError` for another word, such as 1_0 or digits of other scripts.
+    Raises `ValueError` for another word, such as 1_0 or digits of other scripts, and for a whole
+    number that no `float` equals.
 
     >>> number_word("0.5")
     0.5
     """
     try:
-        return float("" if "_" in word or not word.isascii() else word)
+        number = float("" if "_" in word or not word.isascii() else word)
     except ValueError as error:
         raise ValueError(
             f"{word!r:.60} is not a number in plain digits, such as 10 or 0.5"
         ) from error
+    if re.fullmatch(r"[+-]?[0-9]+", word.strip()) and number != Decimal(word.strip()):
+        raise ValueError(f"{word!r:.60} has more digits than a float holds")
+    return number

@@ -70,11 +70,26 @@ def test_processed_weights_are_refused(norm, tmp_path):
         load_model(model)
 
 
-@pytest.mark.parametrize("argument", ["device", "dtype", "tokenizer", "device_map"])
+@pytest.mark.parametrize("argument", ["device", "dtype", "tokenizer", "device_map", "revision"])
 def test_arguments_that_come_too_late_are_refused(argument, tmp_path):
     model = load_model(save("llama", tmp_path))
     with pytest.raises(ModelError, match=argument):
         load_model(model, **{argument: "cpu"})
+    with pytest.raises(ModelError, match="n_devices is for models"):
+        load_model(model, n_devices=2)
+
+
+@pytest.mark.parametrize("kind", model_classes())
+def test_a_hooked_model_stays_of_its_class(kind, tmp_path):
+    model = load_model(save("llama", tmp_path), bridge=kind == "TransformerBridge")
+    assert load_model(model, bridge=kind == "TransformerBridge") is model
+    with pytest.raises(ModelError, match="bridge is for models"):
+        load_model(model, bridge=kind != "TransformerBridge")
+
+
+def test_an_object_has_no_revision():
+    with pytest.raises(ModelError, match="revision 'main' is for models that are loaded by name"):
+        load_model(tiny("llama"), revision="main")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 from secondary_sinks.errors import DetectionError, EditError
 from secondary_sinks.types import (
     Edit,
+    Effects,
     Rule,
     SinkTable,
     load_cells,
@@ -21,6 +22,11 @@ NO_EDITS = {
         lambda label: Edit.of_label(label, pos=1, layer=0),
         "patch:foo",
         "cannot read edit 'patch:foo' .'foo' is not a whole number in plain digits",
+    ),
+    "a value that no float equals": (
+        lambda label: Edit.of_label(label, pos=1, layer=0),
+        "scale:9007199254740993",
+        "cannot read edit .* has more digits than a float holds",
     ),
 }
 
@@ -50,6 +56,14 @@ def test_a_table_holds_sinks_and_thresholds(fields, said):
     for name, value in fields.items():
         object.__setattr__(table, name, value)
     with pytest.raises(DetectionError, match=said):
+        table.__post_init__()
+
+
+@pytest.mark.parametrize("rows", ["", 0, [3], None])
+def test_effects_hold_effects(rows):
+    table = Effects(rows=())
+    object.__setattr__(table, "rows", rows)
+    with pytest.raises(EditError, match="expected a tuple of Effect"):
         table.__post_init__()
 
 
