@@ -111,16 +111,25 @@ class Drawn(NamedTuple):
 def attention_drawn(trace: Trace, result: Replay, cell: int, sink: Sink) -> Drawn:
     """What an edited token draws in the blocks that read the sink; NaN if no block reads it."""
     blocks, pos = readers(sink.layers, len(trace.mass)), result.positions[cell]
-    beyond = trace.mass - trace.mass_expected
     edited = result.mass[blocks, cell] - trace.mass_expected[blocks, pos]
     here = sink.text_id == trace.text_id
-    if here:
-        check_is_of(trace, sink)
     return Drawn(
-        clean=float(beyond[blocks, pos].mean()),
+        clean=drawn_by(trace, pos, sink),
         edited=float(edited.mean()),
-        sink=float(beyond[blocks, sink.pos].mean()) if here else torch.nan,
+        sink=drawn_by_sink(trace, sink) if here else torch.nan,
     )
+
+
+def drawn_by_sink(trace: Trace, sink: Sink) -> float:
+    """What a sink draws in the clean text; `trace` must be of its text."""
+    check_is_of(trace, sink)
+    return drawn_by(trace, sink.pos, sink)
+
+
+def drawn_by(trace: Trace, pos: int, sink: Sink) -> float:
+    """What a token draws in a clean text, in the blocks that read a sink; NaN if none reads it."""
+    blocks = readers(sink.layers, len(trace.mass))
+    return float((trace.mass - trace.mass_expected)[blocks, pos].mean())
 
 
 def means_over(

@@ -1,6 +1,6 @@
 """Run edits of single tokens; one row per edit, judged by the criterion that finds sinks."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -163,6 +163,11 @@ def survives(cells: pd.DataFrame) -> "pd.Series[float]":
     ends only if its attention goes as well.
     """
     return (cells["is_sink"].astype(bool) | cells["draws"].astype(bool)).astype(float)
+
+
+def has_ended(row: Mapping[str, Any]) -> bool:
+    """Whether the edited token does not survive (`survives`), for a single row."""
+    return not (row["is_sink"] or row["draws"])
 
 
 def rates(cells: pd.DataFrame, column: str, *, alive: bool, of: str = "survives") -> pd.DataFrame:

@@ -1,10 +1,14 @@
 """The tests behind a trigger: exchange what attention read between a sink and its twins.
 
-    test     edit                                                          if the token is then
-    end      attention outputs of the sink: those of its twins (their      no sink: it is needed
+    test     edit                                                          if the token then
+    end      attention outputs of the sink: those of its twins (their      has ended: it is needed
              mean, then each twin alone)
-    create   attention outputs of the sink put into a twin                 a sink: it is enough
-    cut      the sink no longer attends to some source tokens (knockout)   no sink: it is needed
+    create   attention outputs of the sink put into a twin                 is a sink: it is enough
+    cut      the sink no longer attends to some source tokens (knockout)   has ended: it is needed
+
+A sink has ended if it is none by the criterion and draws less than half of its clean attention. A
+twin that draws half of the sink's attention in its own clean text is not made a sink: heads attend
+to it anyway.
 
 The members of a set are attention outputs of whole layers, of single heads, or single edges of
 attention from the sink to a source token.
@@ -17,9 +21,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from secondary_sinks.causal.donors import ordinary_throughout
+from secondary_sinks.causal.outcome import drawn_by_sink
 from secondary_sinks.questions.circuit.search import Group, Row, Search
 from secondary_sinks.questions.role_tests import SinkWithTwins, patched
-from secondary_sinks.questions.trials import Trial
+from secondary_sinks.questions.trials import Trial, has_ended
+from secondary_sinks.statistics import HALF
 from secondary_sinks.types import Edit
 
 SITES = {1: "attn_out", 2: "z", 3: "attn_scores"}
@@ -70,9 +76,9 @@ def exchanged(one: SinkWithTwins, groups: Sequence[Group]) -> Search[list[Exchan
     return [
         Exchanged(
             group=group,
-            by_mean=not part[0]["is_sink"],
-            ended=tuple(1.0 - row["is_sink"] for row in part[1 : 1 + n]),
-            created=tuple(float(row["is_sink"]) for row in part[1 + n :]),
+            by_mean=has_ended(part[0]),
+            ended=tuple(float(has_ended(row)) for row in part[1 : 1 + n]),
+            created=tuple(_made(one, part[1 + n :])),
             left=_drawn(part[:1]),
             drawn=_drawn(part[1 + n :]),
         )
@@ -83,7 +89,7 @@ def exchanged(one: SinkWithTwins, groups: Sequence[Group]) -> Search[list[Exchan
 def ends(one: SinkWithTwins, groups: Sequence[Group]) -> Search[list[bool]]:
     """Whether each set ends the sink, if its outputs are replaced by their mean over the twins."""
     rows = yield [(one, _ending(one, group, one.twins)) for group in groups]
-    return [not row["is_sink"] for row in rows]
+    return [has_ended(row) for row in rows]
 
 
 def creates(one: SinkWithTwins, groups: Sequence[Group]) -> Search[list[bool]]:
@@ -91,7 +97,8 @@ def creates(one: SinkWithTwins, groups: Sequence[Group]) -> Search[list[bool]]:
     trials = [_creating(one, group, twin) for group in groups for twin in one.twins]
     rows = yield [(one, trial) for trial in trials]
     n = len(one.twins)
-    return [_share(rows[start : start + n]) > 0.5 for start in range(0, len(rows), n)]
+    made = _made(one, rows)
+    return [mean_of(made[start : start + n]) > 0.5 for start in range(0, len(rows), n)]
 
 
 def cuts(one: SinkWithTwins, groups: Sequence[Group]) -> Search[list[bool]]:
@@ -103,7 +110,7 @@ def cuts(one: SinkWithTwins, groups: Sequence[Group]) -> Search[list[bool]]:
 def cut(one: SinkWithTwins, groups: Sequence[Group]) -> Search[list[tuple[bool, float]]]:
     """The same, with the attention beyond what is expected that the token then draws."""
     rows = yield [(one, _cutting(one, group)) for group in groups]
-    return [(not row["is_sink"], _drawn([row])) for row in rows]
+    return [(has_ended(row), _drawn([row])) for row in rows]
 
 
 def created_by_others(one: SinkWithTwins, layers: Sequence[int], draws: int) -> Search[float]:
@@ -119,7 +126,7 @@ def created_by_others(one: SinkWithTwins, layers: Sequence[int], draws: int) -> 
         for twin in one.twins
     ]
     rows = yield [(one, _trial(one, "create", [edit])) for edit in cells]
-    return _share(rows)
+    return mean_of(_made(one, rows))
 
 
 def _ending(one: SinkWithTwins, group: Group, twins: int | tuple[int, ...]) -> Trial:
@@ -166,9 +173,10 @@ def mean_of(outcomes: Sequence[bool | float]) -> float:
     return float(np.mean(outcomes)) if outcomes else float("nan")
 
 
-def _share(rows: Sequence[Row]) -> float:
-    """Share of rows in which the edited token is a sink."""
-    return float(np.mean([row["is_sink"] for row in rows]))
+def _made(one: SinkWithTwins, rows: Sequence[Row]) -> list[float]:
+    """1 for each edited twin that is made a sink, else 0."""
+    attended = HALF * drawn_by_sink(one.trace, one.sink)
+    return [float(row["is_sink"] and not row["drawn_clean"] >= attended) for row in rows]
 
 
 def _drawn(rows: Sequence[Row]) -> float:

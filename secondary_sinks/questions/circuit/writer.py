@@ -39,6 +39,7 @@ from secondary_sinks.questions.role_tests import roles_cost, sinks_with_twins
 from secondary_sinks.questions.roles import roles
 from secondary_sinks.questions.run_claims import OWN_CLAIMS
 from secondary_sinks.questions.sparsity import SPARSITY, sparsity
+from secondary_sinks.questions.trials import survives
 from secondary_sinks.questions.writers import writers_of
 from secondary_sinks.statistics import claims_together
 from secondary_sinks.types import SHARE_UNIT, Sink, SinkTable, Trace, as_traces, load_cells
@@ -162,7 +163,7 @@ def _of_sets(cells: pd.DataFrame, column: str, site: str, by_place: Places) -> I
     without = cells[cells["test"] == "without"]
     for (text_id, pos), mine in without.groupby(["text_id", "sink_pos"], sort=False):
         sink = by_place.get((str(text_id), int(str(pos))))
-        ended = mine[(mine[column] == "top") & ~mine["is_sink"].astype(bool)].sort_values("k")
+        ended = mine[(mine[column] == "top") & (survives(mine) == 0)].sort_values("k")
         if sink is None or ended.empty or ended["k"].iloc[0] > MOST:
             continue
         first = ended.iloc[0]
@@ -178,7 +179,7 @@ def _of_sets(cells: pd.DataFrame, column: str, site: str, by_place: Places) -> I
                         layer=float(layer),
                         head=float(unit),
                         effect=1.0,
-                        control=float(1 - random["is_sink"].astype(float).mean()),
+                        control=float(1 - survives(random).mean()),
                         unit=SHARE_UNIT,
                     )
 

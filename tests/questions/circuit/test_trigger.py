@@ -13,7 +13,8 @@ from secondary_sinks.questions.circuit import trigger_verdicts
 from secondary_sinks.questions.circuit.trigger import trigger, trigger_claims, trigger_cost
 from secondary_sinks.questions.circuit.trigger_rows import Trigger, format_group
 from secondary_sinks.questions.circuit.trigger_search import enter_alike
-from secondary_sinks.questions.role_tests import SinkWithTwins
+from secondary_sinks.questions.circuit.trigger_tests import ends
+from secondary_sinks.questions.role_tests import SinkWithTwins, run_rows, sinks_with_twins
 from secondary_sinks.questions.writers import NO_TWIN
 from secondary_sinks.testing.planted import Plant, plant
 from secondary_sinks.types.frames import tidy
@@ -55,12 +56,15 @@ TRUTHS = {
 }
 """Plants; layers, heads and edges that are needed; sizes of the smallest sets (heads that end,
 heads that create, edges); outcomes."""
+OPTIONS = {"two, each needed": {"anisotropy": 10.0}}
+"""So that half of what the two make the MLP write draws less than half of the attention."""
 KEPT = ["one head", "two, each needed", "two, one is enough", "the token's identity"]
 
 
 @cache
 def garden(name):
-    return Garden(*TRUTHS[name][0], twins=2, n_texts=8 if name == "one head" else 1)
+    n_texts = 8 if name == "one head" else 1
+    return Garden(*TRUTHS[name][0], twins=2, n_texts=n_texts, **OPTIONS.get(name, {}))
 
 
 @cache
@@ -311,3 +315,15 @@ def test_heads_that_differ_from_text_to_text_are_not_named():
 def test_a_group_is_written_in_order():
     assert format_group(((3, 11, 2), (3, 2, 40))) == "3.2<40 3.11<2"
     assert isinstance(answer_of("one head").effects, pd.DataFrame)
+
+
+def test_sinks_that_are_attended_anyway_do_not_end_with_what_a_twin_has():
+    """Heads read a mark of the place: what attention read decides norm and direction, no more."""
+    made = Garden(*read((3,)), twins=2, n_texts=8, by_marks=True)
+    (one,) = sinks_with_twins(made.traces[:1], made.sinks)[0]
+    steps = ends(one, [((3,),)])
+    (row,) = run_rows(made.model, next(steps), made.sinks)
+    assert not row["is_sink"], "by the criterion alone it would have ended"
+    answer = trigger(*made.asked)
+    assert (answer.tables["triggers"]["ended_mean"] == 0).all()
+    assert outcomes_of(answer.tables["triggers"])[1] == NO
