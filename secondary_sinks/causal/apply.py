@@ -158,7 +158,7 @@ def first_edits(
             resid_post = after.resid_post[index]
             found.append(EditedToken(number=number, pos=pos, resid_post=resid_post, rows=rows))
 
-    in_batches(tokens, replayed_at_once(model, len(view.resid_pre)), run)
+    in_batches(tokens, replayed_at_once(model, len(view.resid_pre), patterns=True), run)
     return found
 
 

@@ -5,25 +5,24 @@ from typing import TypeVar
 
 import torch
 
-from secondary_sinks.layerwise.protocol import HookedModel
+from secondary_sinks.layerwise.protocol import HookedModel, is_bridge
 from secondary_sinks.memory import is_out_of_memory
 
 Item = TypeVar("Item")
 SCORES_AT_ONCE = 1 << 24
 """Largest number of attention scores (heads x positions x replayed tokens) in one batch."""
-FEW_SCORES = 1 << 21
-"""The same on the processor, 8 MiB in float32: the C library keeps blocks of that size, while each
-larger one comes from the kernel as empty pages."""
-FULL_SPEED = 256
-"""Replayed tokens in a batch from which on matrix products run at full speed."""
+FULL_SPEED = 1024
+"""Replayed tokens in a batch on the processor: more of them are not faster."""
+WITH_PATTERN = 256
+"""The same where their attention patterns are computed, which are then the larger part."""
 
 
-def replayed_at_once(model: HookedModel, n_pos: int) -> int:
-    """Number of replayed tokens in one batch; at least one."""
-    each = int(model.cfg.n_heads * n_pos)
-    most = max(1, SCORES_AT_ONCE // each)
-    on_processor = torch.device(model.cfg.device).type == "cpu"
-    return min(most, max(FULL_SPEED, FEW_SCORES // each)) if on_processor else most
+def replayed_at_once(model: HookedModel, n_pos: int, *, patterns: bool) -> int:
+    """Number of replayed tokens in one batch, whose patterns are computed or not; at least one."""
+    most = max(1, SCORES_AT_ONCE // int(model.cfg.n_heads * n_pos))
+    if torch.device(model.cfg.device).type != "cpu":
+        return most
+    return min(most, WITH_PATTERN if patterns or is_bridge(model) else FULL_SPEED)
 
 
 def in_batches(cells: Sequence[Item], size: int, run: Callable[[list[Item]], None]) -> int:

@@ -117,9 +117,10 @@ def log_others(run: LayerRun, keys: Sequence[int]) -> Float[Tensor, "head query 
     seen = sees(torch.arange(len(run.queries), device=places.device), places, run.window)
     scores = run.scores(run.queries, run.keys[places]).float().masked_fill_(~seen, -torch.inf)
     share, others = share_and_rest(scores, run.log_sums[..., None])
-    for number, key in enumerate(keys):
-        heads, rows = (share[..., number] > SURELY).nonzero(as_tuple=True)
-        others[heads, rows, number] = _added_up(run, key, heads, rows)
+    surely = share > SURELY
+    for number in surely.any(0).any(0).nonzero()[:, 0].tolist():
+        heads, rows = surely[..., number].nonzero(as_tuple=True)
+        others[heads, rows, number] = _added_up(run, keys[number], heads, rows)
     return others
 
 

@@ -39,6 +39,7 @@ from secondary_sinks.observation.cached_pass import CachedPass
 from secondary_sinks.observation.layers import check_same_states, check_trace
 from secondary_sinks.progress import Progress, shows_progress
 from secondary_sinks.types import Cell, Edit, Trace, as_cells, format_layers
+from secondary_sinks.types.edit_sites import SITE_OF
 from secondary_sinks.types.edits import positions_of
 
 LayerHooks = Callable[[int], list[Hook]]
@@ -177,11 +178,15 @@ class _ReplayPass:
         self.columns["mass"] = trace.mass[:, positions].clone()
         self.watch = watch
         self.columns["watched"] = trace.mass[:, None, watch].repeat(1, len(cells), 1)
-        self.attention, self.size = attention, replayed_at_once(model, len(trace.tokens))
+        pairs = any(SITE_OF[edit.site].of_pair for cell in cells for edit in cell)
+        self.size = replayed_at_once(model, len(trace.tokens), patterns=bool(watch) or pairs)
+        self.attention = attention
         if not attention:
             self.columns["mass"].fill_(torch.nan)
         self.compares, self.kl = kl, torch.full((len(cells),), 0.0 if kl else torch.nan)
-        self._states: dict[int, Tensor] = {}
+        self._layers = [{layer for edit in cell for layer in edit.layers} for cell in cells]
+        self._states = trace.typical.new_empty(0)  # of the cells that have changed
+        self._changed = torch.zeros(len(cells), dtype=torch.bool)
 
     def replay(self) -> Replay:
         """The result, once the last layer is done."""
@@ -194,49 +199,64 @@ class _ReplayPass:
         """Run one layer for all cells that have changed or are edited here."""
         self.donors.finish_layer(view.layer)
         at = view.layer
-        active = [
-            number
-            for number, cell in enumerate(self.cells)
-            if number in self._states or any(at in edit.layers for edit in cell)
-        ]
+        changed = self._changed.tolist()
+        active = [n for n, layers in enumerate(self._layers) if changed[n] or at in layers]
         active.sort(key=self.positions.__getitem__)  # tokens of a batch then see similar keys
         self.size = in_batches(active, self.size, lambda batch: self._batch(view, batch))
-        if self.compares and self._states and at == len(self.trace.norm) - 1:
-            places = sorted({self.positions[number] for number in self._states})
-            row = torch.tensor([places.index(self.positions[number]) for number in self._states])
-            passage = layerwise_forward(self.model, self.trace.tokens[:1])
-            edited = torch.stack(list(self._states.values()))
-            self.kl[list(self._states)] = divergence(passage, view.resid_post[places], edited, row)
+        if self.compares and self._changed.any() and at == len(self.trace.norm) - 1:
+            self._compare_predictions(view)
+
+    def _compare_predictions(self, view: LayerView) -> None:
+        numbers = self._changed.nonzero()[:, 0]
+        where = [self.positions[number] for number in numbers.tolist()]
+        places = sorted(set(where))
+        row = torch.tensor([places.index(pos) for pos in where])
+        passage = layerwise_forward(self.model, self.trace.tokens[:1])
+        edited = self._states[numbers.to(self._states.device)]
+        self.kl[numbers] = divergence(passage, view.resid_post[places], edited, row)
 
     def _batch(self, view: LayerView, batch: list[int]) -> None:
         """Run a layer for some cells, and keep those that have changed."""
-        positions = torch.tensor([self.positions[number] for number in batch])
-        cells = [self.cells[number] for number in batch]
-        edits = LayerEdits(self.model, view.layer, cells, self.donors)
-        clean = view.resid_pre[positions.to(view.resid_pre.device)]
-        before = torch.stack(
-            [self._states.get(number, row) for number, row in zip(batch, clean, strict=True)]
-        )
+        numbers, positions = torch.tensor(batch), torch.tensor([self.positions[n] for n in batch])
+        edits = LayerEdits(self.model, view.layer, [self.cells[n] for n in batch], self.donors)
         hooks, seen = edits.on_replayed(), dict[str, Tensor]()
         if self.watch:
             hooks = [*hooks, (hook_name(view.layer, "pattern"), keep_last(seen, "pattern"))]
-        after = view.run.run_replayed(before, positions, hooks)
-        changed, known = edits.changed, self._states.keys()
-        moved = [index for index, number in enumerate(batch) if number in known or index in changed]
-        if not moved:
+        after = view.run.run_replayed(self._before(view, numbers, positions), positions, hooks)
+        moved = self._changed[numbers]
+        moved[list(edits.changed)] = True
+        if not moved.any():
             return
-        numbers, states = [batch[index] for index in moved], after.resid_post[moved]
-        refuse_overflow(view.layer, [self.asked[number] for number in numbers], states)
-        values = self._measured(view, after, moved, positions[moved], seen.get("pattern"))
+        numbers, states = numbers[moved], after.resid_post[moved.to(after.resid_post.device)]
+        refuse_overflow(view.layer, [self.asked[n] for n in numbers.tolist()], states)
+        rows = moved.nonzero()[:, 0].to(states.device)
+        values = self._measured(view, after, rows, positions[moved], seen.get("pattern"))
         for name, value in values.items():
             self.columns[name][view.layer, numbers] = value
-        self._states.update(zip(numbers, states, strict=True))
+        self._keep(numbers, states)
+
+    def _before(
+        self, view: LayerView, numbers: Int[Tensor, "cell"], positions: Int[Tensor, "cell"]
+    ) -> Float[Tensor, "cell d_model"]:
+        """What enters the layer: the clean residual, or the cell's own if it has changed."""
+        before = view.resid_pre[positions.to(view.resid_pre.device)]
+        known = self._changed[numbers]
+        if known.any():
+            own = self._states[numbers[known].to(self._states.device)]
+            before[known.to(before.device)] = own.to(before.device)
+        return before
+
+    def _keep(self, numbers: Int[Tensor, "cell"], states: Float[Tensor, "cell d_model"]) -> None:
+        if not len(self._states):
+            self._states = states.new_empty(len(self.cells), states.shape[1])
+        self._states[numbers.to(self._states.device)] = states.to(self._states.device)
+        self._changed[numbers] = True
 
     def _measured(
         self,
         view: LayerView,
         after: ReplayedTokens,
-        moved: list[int],
+        moved: Int[Tensor, "moved"],
         positions: Int[Tensor, "moved"],
         pattern: Float[Tensor, "1 head cell key"] | None,
     ) -> dict[str, Tensor]:

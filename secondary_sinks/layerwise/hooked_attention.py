@@ -256,7 +256,7 @@ def rotated(
         for table in (attention.rotary_cos, attention.rotary_sin)
     )
     turned = turned * cos + attention.rotate_every_two(turned) * (-sin if back else sin)
-    return torch.cat([turned, others], dim=-1)
+    return torch.cat([turned, others], dim=-1) if others.shape[-1] else turned
 
 
 def has_own_scores(attention: Any) -> bool:

@@ -207,8 +207,8 @@ class HookedRun(LayerRun):
             "stop_at_layer": self.layer + 1,
             "past_kv_cache": {self.layer: attention},
         }
-        fires = with_mlp_in(self.model, hooks)
-        with torch.no_grad(), attention.install(), fires, temporary_hooks(self.model, hooks):
+        fires, once = with_mlp_in(self.model, hooks), normed_once(self.model.blocks[self.layer])
+        with torch.no_grad(), attention.install(), fires, temporary_hooks(self.model, hooks), once:
             chunks = [self.model(part, **only_this_layer) for part in residual.split(size, dim=1)]
         return torch.cat(chunks, dim=1)
 
@@ -232,3 +232,28 @@ def temporary_hooks(model: HookedModel, hooks: Sequence[Hook]) -> Iterator[None]
     finally:
         for name, _ in hooks:
             points[name].remove_hooks("fwd")
+
+
+@contextmanager
+def normed_once(block: Any) -> Iterator[None]:
+    """A context in which the norm before attention is computed once per input.
+
+    TransformerLens computes it for queries, keys and values, of the same residual. Where a hook
+    sits inside the norm, all three are computed, since each may see or change it.
+    """
+    norm = block.ln1
+    if any(point.fwd_hooks for point in norm.children()) or "forward" in vars(norm):
+        yield
+        return
+    forward, last = norm.forward, list[Any]([None, None])
+
+    def once(residual: Tensor) -> Any:
+        if last[0] is not residual:
+            last[:] = [residual, forward(residual)]
+        return last[1]
+
+    norm.forward = once
+    try:
+        yield
+    finally:
+        del norm.forward
