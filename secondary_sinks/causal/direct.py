@@ -34,7 +34,7 @@ def direct_mass(
     in_group, reach = n_heads // keys.shape[1], view.run.window or n_pos
     replaced = positions.unique().tolist()
     queries = _by_key(view.queries.transpose(0, 1), keys.shape[1])
-    others = _by_key(log_others(view.run, replaced), keys.shape[1])
+    others = _log_others(view.run, queries, replaced)
     received = self_attention.mean(-1)
     for number, pos in enumerate(replaced):
         cells = (positions == pos).nonzero()[:, 0].to(keys.device)
@@ -112,15 +112,27 @@ def log_others(run: LayerRun, keys: Sequence[int]) -> Float[Tensor, "head query 
     The score of the key is taken from the whole denominator. Where the key takes most of a query's
     attention, that would leave rounding errors, so the scores of the other keys are added up.
     """
+    (n_pos, n_heads, _), n_keys = run.queries.shape, run.keys.shape[1]
+    by_key = _log_others(run, _by_key(run.queries.transpose(0, 1), n_keys), keys)
+    return by_key.unflatten(1, (n_pos, n_heads // n_keys)).transpose(1, 2).flatten(0, 1)
+
+
+def _log_others(
+    run: LayerRun, queries: Float[Tensor, "kv_head row d_head"], keys: Sequence[int]
+) -> Float[Tensor, "kv_head row key"]:
+    """The same with rows of `_by_key`, as are those of `queries`."""
     assert run.log_sums is not None
     places = torch.tensor(keys, device=run.keys.device)
-    seen = sees(torch.arange(len(run.queries), device=places.device), places, run.window)
-    scores = run.scores(run.queries, run.keys[places]).float().masked_fill_(~seen, -torch.inf)
-    share, others = share_and_rest(scores, run.log_sums[..., None])
+    in_group = queries.shape[1] // len(run.queries)
+    query = torch.arange(queries.shape[1], device=places.device) // in_group
+    scores = run.capped(queries @ run.keys[places].permute(1, 2, 0) * run.scale).float()
+    scores.masked_fill_(~sees(query, places, run.window), -torch.inf)
+    share, others = share_and_rest(scores, _by_key(run.log_sums[..., None], len(queries)))
     surely = share > SURELY
     for number in surely.any(0).any(0).nonzero()[:, 0].tolist():
-        heads, rows = surely[..., number].nonzero(as_tuple=True)
-        others[heads, rows, number] = _added_up(run, keys[number], heads, rows)
+        groups, rows = surely[..., number].nonzero(as_tuple=True)
+        heads = groups * in_group + rows % in_group
+        others[groups, rows, number] = _added_up(run, keys[number], heads, query[rows])
     return others
 
 

@@ -93,9 +93,15 @@ class ChunkedAttention(_ReplacedAttention):
         return torch.empty(1, self.n_done)
 
     def apply_rotary(self, x: Tensor, offset: int = 0, mask: Any = None) -> Tensor:
-        """Rotate queries or keys, which both start where the chunk starts."""
-        rotated: Tensor = self.original["apply_rotary"](x, self.n_done)
-        return rotated
+        """Rotate queries or keys, which both start where the chunk starts.
+
+        TransformerLens itself does so where it first makes larger tables, or rescales them.
+        """
+        end, cfg = self.n_done + x.shape[1], self.attention.cfg
+        if end > len(self.attention.rotary_cos) or getattr(cfg, "use_dynamic_ntk_rope", False):
+            by_itself: Tensor = self.original["apply_rotary"](x, self.n_done)
+            return by_itself
+        return rotated(self.attention, x, slice(self.n_done, end))
 
     def calculate_attention_scores(self, q: Tensor, k: Tensor) -> Tensor:
         """Store queries and keys; scores on all keys so far, or a placeholder if fused."""
@@ -240,23 +246,33 @@ class ReplayedAttention(_ReplacedAttention):
 
 def rotated(
     attention: Any,
-    vectors: Float[Tensor, "row head d_head"],
-    positions: Int[Tensor, "row"],
+    vectors: Float[Tensor, "*text row head d_head"],
+    positions: Int[Tensor, "row"] | slice,
     *,
     back: bool = False,
-) -> Float[Tensor, "row head d_head"]:
+) -> Float[Tensor, "*text row head d_head"]:
     """Vectors rotated to their positions by the tables of an attention module.
 
-    With `back` by the transposed rotation.
+    With `back` by the transposed rotation. A plane is turned by its cosine and sine; its two
+    coordinates are next to each other, or half of the rotated dimensions apart.
     """
-    dim = attention.cfg.rotary_dim
-    turned, others = vectors[..., :dim], vectors[..., dim:]
-    cos, sin = (
-        table[positions.to(table.device)][:, None]
-        for table in (attention.rotary_cos, attention.rotary_sin)
-    )
-    turned = turned * cos + attention.rotate_every_two(turned) * (-sin if back else sin)
-    return torch.cat([turned, others], dim=-1) if others.shape[-1] else turned
+    tables = attention.rotary_cos, attention.rotary_sin
+    at = positions if isinstance(positions, slice) else positions.to(tables[0].device)
+    cos, sin = (table[at][:, None] for table in tables)
+    vectors, dim = vectors.to(cos.device), attention.cfg.rotary_dim
+    whole = vectors[..., :dim] * cos
+    first, second = _planes(attention, dim)
+    sign = -1 if back else 1
+    whole[..., first].addcmul_(vectors[..., second], sin[..., first], value=-sign)
+    whole[..., second].addcmul_(vectors[..., first], sin[..., second], value=sign)
+    return whole if dim == vectors.shape[-1] else torch.cat([whole, vectors[..., dim:]], dim=-1)
+
+
+def _planes(attention: Any, dim: int) -> tuple[slice, slice]:
+    """The first and the second coordinates of the planes that are turned."""
+    if attention.cfg.rotary_adjacent_pairs:
+        return slice(0, dim, 2), slice(1, dim, 2)
+    return slice(0, dim // 2), slice(dim // 2, dim)
 
 
 def has_own_scores(attention: Any) -> bool:
