@@ -12,11 +12,11 @@ from experiments.command import main_of
 from experiments.shared import Finding, Observed, unanswered, why_no_sinks
 from experiments.steered import lasting_positions
 from secondary_sinks import Edit, Trace, Verdict, detect, observe, replay
-from secondary_sinks.causal import readers, token_twins
+from secondary_sinks.causal import drawn_by, token_twins
 from secondary_sinks.plots import interval_dots, message_figure
 from secondary_sinks.questions import Cost, MatchedPair, combine_outcomes, judge
 from secondary_sinks.statistics import HALF, Interval, outcome_of, paired_share_over_texts
-from secondary_sinks.types import Sink
+from secondary_sinks.types import LASTING, Sink
 
 NAME = "replacement"
 QUESTION = "Does removing a secondary sink create others, and do later sinks need earlier ones?"
@@ -31,8 +31,10 @@ METHOD = (
     "detected as in the clean run. The same is done at the sink's control token (zeroed there, if "
     "that token stands nowhere else). A token that is a lasting sink now and was none before is "
     "new, unless its part of the freed attention, by the softmax alone, makes it one: it must be "
-    "none where only the key of the edited token is replaced. Sinks that still meet the criterion, "
-    "or draw half of their attention, were not removed: they are left out, and counted. Verdicts, "
+    "none where only the key of the edited token is replaced. Nor is it new if it drew half of its "
+    "attention before. Sinks that still meet the criterion, or draw half of their attention, have "
+    "not ended. Where the edited sink is such a one, it was not removed, and is left out and "
+    "counted. Verdicts, "
     "for which both edits must agree: removal creates a new sink, and the same edit at the control "
     "does not; sinks that stand later in the text end when the first tested sink of the text is "
     "removed, and do not when its control is edited."
@@ -131,8 +133,8 @@ def _sinks_without(
 ) -> Positions:
     """Positions of the lasting sinks of the text with an edit of one token.
 
-    Without those that the softmax alone makes sinks. With the sink itself, if it still draws half
-    of its attention: then it was not removed.
+    A sink of the clean text that still draws half of its attention is one still. A token that drew
+    half of its attention in the clean text, or that the softmax alone makes a sink, is no new one.
     """
     (pos,), thresholds = edit.positions, observed.sinks.thresholds
     twins = token_twins(trace, pos)
@@ -144,12 +146,19 @@ def _sinks_without(
 
     hooks = [(f"blocks.{sink.l_start}.hook_mlp_out", replaced)]
     edited = observe(observed.model, trace.tokens, text_id=trace.text_id, hooks=hooks)
-    lasting = lasting_positions(detect(edited, thresholds))
-    new = sorted(lasting - clean - {pos})
+    before = {one.pos: one for one in observed.sinks.of_text(trace.text_id).of_kind(*LASTING)}
+    after = {one.pos: one for one in detect(edited, thresholds).of_kind(*LASTING)}
+    stay = {at for at, one in {**before, sink.pos: sink}.items() if _draws_half(edited, trace, one)}
+    new = sorted(after.keys() - clean - {pos})
+    attended = {at for at in new if _draws_half(trace, edited, after[at])}
     alone = _by_softmax_alone(observed, trace, edit, new) if new else set()
-    blocks = readers(sink.layers, len(trace.mass))
-    was, now = ((one.mass - one.mass_expected)[blocks, sink.pos].mean() for one in (trace, edited))
-    return lasting - alone | ({sink.pos} if now >= HALF * was else set())
+    return after.keys() - alone - attended | stay
+
+
+def _draws_half(trace: Trace, than: Trace, sink: Sink) -> bool:
+    """Whether a token draws at least half of what it draws in another pass of the same text."""
+    draws, compared = (drawn_by(one, sink.pos, sink) for one in (trace, than))
+    return draws >= HALF * compared
 
 
 def _by_softmax_alone(

@@ -6,7 +6,7 @@ from secondary_sinks.causal.compare import before_and_after, direct_and_total
 from secondary_sinks.causal.controls import ordinary_positions
 from secondary_sinks.causal.donors import reference_means, token_twins
 from secondary_sinks.causal.metric import sweep_metric
-from secondary_sinks.causal.outcome import readers, watched_sinks
+from secondary_sinks.causal.outcome import drawn_by, readers, watched_sinks
 from secondary_sinks.causal.recompute import recompute
 from secondary_sinks.causal.recomputed import Recomputed
 from secondary_sinks.causal.replay import replay
@@ -22,6 +22,7 @@ __all__ = [
     "ablate",
     "before_and_after",
     "direct_and_total",
+    "drawn_by",
     "ordinary_positions",
     "readers",
     "recompute",

@@ -149,18 +149,26 @@ def judge(
 
 
 def judge_beyond(
-    claim: str, found: Interval, beyond: Interval, why: str, *, line: float = HALF, **words: Any
+    claim: str,
+    found: Interval,
+    beyond: Interval,
+    why: str,
+    *,
+    line: float = HALF,
+    most: Interval | None = None,
+    **words: Any,
 ) -> Verdict:
     """Judge what was found at sinks together with how far it exceeds the control.
 
     supported: `found` lies above `line`, and `beyond`, the difference from the control, above 0.
-    contradicted: `found` lies below `line`, whatever its control does. inconclusive: otherwise; so
-    it is where controls do the same, or more, which the verdict then says. `words` as in `judge`.
+    contradicted: `found` lies below `line`, and so does `most` if it is given, whatever the control
+    does. inconclusive: otherwise; so it is where controls do the same, or more, which the verdict
+    then says. `words` as in `judge`, `most` as in `outcome_of`.
     """
-    outcome = outcome_of(found, line)
+    outcome = outcome_of(found, line, most)
     if outcome == "supported" and outcome_of(beyond, 0.0) != "supported":
         outcome = "inconclusive"
-    if outcome == "inconclusive" and beyond.high <= 0:
+    if outcome == "inconclusive" and beyond.high <= 0 and found.high >= line:
         why = f"{why}; {AT_CONTROLS}"
     return judge(claim, found, why, line=line, outcome=outcome, **words)
 

@@ -6,7 +6,7 @@ import torch
 
 from experiments import replacement
 from secondary_sinks import Edit, detect, recompute
-from secondary_sinks.testing.plant_layout import COPY_DIM, GIVER, GIVER_DIM, SINK_DIM
+from secondary_sinks.testing.plant_layout import COPY_DIM, GIVER, GIVER_DIM, SINK, SINK_DIM
 from secondary_sinks.testing.planted import Plant, plant
 from tests.experiments.observed import planted
 from tests.marks import exhaustive
@@ -15,17 +15,20 @@ from tests.questions.gardens import PRIMARY, three
 SOURCE, READER, LAYER = 12, 36, 4
 MARKER, OWN, NEURON = 4, 5, 1
 """Of the second plant: the axis that marks its token, an axis of its own, and its MLP neuron."""
+READER_MARK = 6
+"""The axis that marks the token at `READER`."""
 OWN_OF_SECOND = 7
 """The axis of the second plant after the primary."""
 LINKED = [Plant(pos=SOURCE, forming=(2,)), Plant(pos=READER, forming=(LAYER,), by="attention")]
 
 
 @cache
-def linked(*, with_sink, with_mark):
+def linked(*, with_sink, with_mark, by_mark=False):
     """The sink at 36 is copied from the token at 12 instead of the token before it.
 
     The MLP that writes the sink at 12 also writes along an axis that no other token has. Copied are
     this times `with_sink`, and the mark of the token, which no edit removes, times `with_mark`.
+    With `by_mark` later heads attend to marks of places, and not to what makes a sink.
     """
 
     @torch.no_grad()
@@ -40,8 +43,19 @@ def linked(*, with_sink, with_mark):
         attention.W_V[-1, :, COPY_DIM] = 0.0
         attention.W_V[-1, OWN, COPY_DIM] = with_sink * copied / state[OWN]
         attention.W_V[-1, MARKER, COPY_DIM] = with_mark * copied / state[MARKER]
+        for block in model.blocks[LAYER + 1 :] if by_mark else []:
+            attend_to_marks(block)
+        model.setup()
 
     return planted(*LINKED, n_layers=8, n_texts=10, change=change)
+
+
+def attend_to_marks(block):
+    """Keys are the marks of the primary and of the token at 36, and what marks the sink at 12."""
+    block.ln1 = torch.nn.Identity()
+    block.attn.W_K[:, SINK, SINK_DIM] = 0.0
+    for mark, size in ((2, 2.0), (READER_MARK, 2.0), (OWN, 20.0)):
+        block.attn.W_K[:, mark, SINK_DIM] = 4.5 / size
 
 
 def reads_the_token():
@@ -171,3 +185,34 @@ def test_the_price_is_two_passes_for_each_sink_and_edit():
     observed = planted(*three(forming=(3,)), n_layers=6, n_texts=2)
     price = replacement.cost(observed)
     assert (price.recomputed, price.tokens) == (24, 24 * 64)
+
+
+def of_reader(observed, way):
+    """Attention mass of the later token in the last block: clean, and with the first one edited."""
+    trace = observed.traces[0]
+    edit = Edit.of_label(way, pos=SOURCE, layer=2)
+    after = recompute(observed.model, trace, edit, watch=[READER])
+    return trace.mass[-1, READER], after.mass[-1, 0, after.column(READER)]
+
+
+def test_a_later_sink_that_keeps_its_attention_does_not_end():
+    """It loses norm and direction; by the criterion alone it would end with the first one."""
+    observed = linked(with_sink=1.0, with_mark=0.0, by_mark=True)
+    assert {sink.pos for sink in observed.sinks.of_kind("secondary").sinks} == {SOURCE, READER}
+    without = Edit(pos=SOURCE, layer=2)
+    after = recompute(observed.model, observed.traces[0], without, watch=[READER])
+    assert after.norm[-1, 0, after.column(READER)] < observed.traces[0].norm[-1, READER] / 2
+    clean, edited = of_reader(observed, "zero")
+    assert edited > clean
+    assert outcomes(replacement.run(observed)) == ["contradicted", "contradicted"]
+
+
+def test_a_token_that_drew_as_much_before_takes_no_place():
+    """Only its norm and direction are new; by the criterion alone it would be made a sink."""
+    observed = linked(with_sink=-0.3, with_mark=0.3, by_mark=True)
+    assert {sink.pos for sink in observed.sinks.of_kind("secondary").sinks} == {SOURCE}
+    clean, edited = of_reader(observed, "zero")
+    assert clean > edited / 2
+    finding = replacement.run(observed)
+    assert finding.tables["removed"]["removed"].all()
+    assert outcomes(finding)[0] == "contradicted"

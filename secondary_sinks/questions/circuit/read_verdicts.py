@@ -6,12 +6,18 @@ import pandas as pd
 
 from secondary_sinks.questions.answer import AT_CONTROLS, judge, judge_beyond
 from secondary_sinks.questions.writers import judged_levels
-from secondary_sinks.statistics import Interval, median_over_texts, outcome_of, share_over_texts
+from secondary_sinks.statistics import (
+    HALF,
+    Interval,
+    median_over_texts,
+    outcome_of,
+    share_over_texts,
+)
 from secondary_sinks.types import SHARE_UNIT, Verdict
 
 SINK_COLUMNS = (
     *("text_id", "pos", "token", "kind", "level", "control_pos", "n_heads", "n_sink"),
-    *("n_primary", "n_control", "n_both", "share", "chance", "control_share"),
+    *("n_primary", "n_control", "n_both", "share", "chance", "share_of_all", "control_share"),
     *("rank", "control_rank"),
 )
 STATISTIC = (
@@ -33,6 +39,7 @@ NO_LOWER = (
     "without any relation it is below 0 as well, and it is not shown to lie below that at "
     "controls, so the claim is neither shown nor refuted"
 )
+IN_ALL = "counting blocks too where all heads read the primary, so the claim is not refuted"
 NO_RANKS = "in blocks where all heads attend alike to the primary"
 TESTS = 4
 """Intervals of each level: two verdicts, each held against a line and a control."""
@@ -54,9 +61,10 @@ def reader_verdicts(
     The attention of a head adds up to 1, so more to one token leaves less for another: without any
     relation the correlation is below 0. contradicted: so only if both intervals lie below 0.
 
-    The share is contradicted if its interval lies below one half, whatever the control does
-    (`judge_beyond`). inconclusive: otherwise; the verdict says so where the control is why. All are
-    corrected for `n_claims` intervals; each level has `TESTS`.
+    The share is contradicted if its interval lies below one half, whatever the control does, and
+    that of the share in all blocks too (`judge_beyond`): blocks that cannot support the claim can
+    still speak for it. inconclusive: otherwise; the verdict says so where the control, or the other
+    blocks, are why. All are corrected for `n_claims` intervals; each level has `TESTS`.
     """
     return tuple(
         judge(name, part, left_out, n_claims)
@@ -72,12 +80,14 @@ def _from_readers(
     texts = known["text_id"].tolist()
     found = share_over_texts(known["share"].astype(float), texts, n_claims=n_claims)
     beyond = median_over_texts(known["share"] - known["chance"], texts, n_claims=n_claims)
+    most = share_over_texts(known["share_of_all"].astype(float), texts, n_claims=n_claims)
     at_controls = known["control_share"].mean()  # NaN if no head reads any of them
     why = (
         f"{found.value:.0%} of the attention comes from heads that read the primary, "
         f"{known['chance'].mean():.0%} from as many random heads (median difference "
         f"{_in_words(beyond, '.0%')})"
         + ("" if pd.isna(at_controls) else f"; at controls {at_controls:.0%}")
+        + (f"; {most.value:.0%} {IN_ALL}" if found.high < HALF <= most.high else "")
     )
     return judge_beyond(
         f"most attention to {name} comes from heads that also read the primary",
@@ -89,6 +99,7 @@ def _from_readers(
         unit=SHARE_UNIT,
         controls=CONTROLS,
         n_claims=n_claims,
+        most=most,
     )
 
 

@@ -168,6 +168,7 @@ def _row(case: MatchedPair, by_block: ByBlock) -> dict[str, Any]:
         "n_both": int(both.sum()),
         "share": share,
         "chance": chance,
+        "share_of_all": _share(by_block, "sink", every=True)[0],
         "control_share": _share(by_block, "control")[0],
         "rank": _rank(by_block, "sink"),
         "control_rank": _rank(by_block, "control"),
@@ -180,18 +181,18 @@ def _joined(by_block: ByBlock, token: str) -> torch.Tensor:
     return torch.cat(none + [read.reads[token] for read in by_block.values()])
 
 
-def _share(by_block: ByBlock, token: str) -> tuple[float, float]:
+def _share(by_block: ByBlock, token: str, *, every: bool = False) -> tuple[float, float]:
     """Share of the attention beyond the even share that heads which read the primary pay.
 
     And the share that as many random heads of the same blocks pay on average: the share of heads
     that read the primary, weighted with the attention of each block. Both in blocks where some
-    heads read the primary and others do not. NaN if no head there pays more than its even share, by
-    more than rounding.
+    heads read the primary and others do not, or in `every` block. NaN if no head there pays more
+    than its even share, by more than rounding.
     """
     own = random = total = 0.0
     for read in by_block.values():
         of_primary = read.reads["primary"]
-        if bool(of_primary.any()) and not bool(of_primary.all()):
+        if every or (bool(of_primary.any()) and not bool(of_primary.all())):
             beyond = read.beyond[token].double()
             paid = beyond.where(beyond > ROUNDING, 0.0)
             own += float(paid[of_primary].sum())

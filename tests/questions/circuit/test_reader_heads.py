@@ -15,16 +15,19 @@ from secondary_sinks.models.proof.prove import CHECKS
 from secondary_sinks.observation import iter_layers
 from secondary_sinks.questions.answer import AT_CONTROLS
 from secondary_sinks.questions.circuit import reader_heads, reading
-from secondary_sinks.questions.circuit.read_verdicts import NO_LOWER, OPEN, reader_verdicts
+from secondary_sinks.questions.circuit.read_verdicts import IN_ALL, NO_LOWER, OPEN, reader_verdicts
 from secondary_sinks.questions.circuit.readers import _share
 from secondary_sinks.questions.circuit.reading import Read
 from secondary_sinks.questions.circuit.scores import PARTS, scores_of
 from secondary_sinks.testing import Plant, plant
 from secondary_sinks.testing.families import save
+from secondary_sinks.testing.plant_layout import SINK_DIM
 from tests.marks import thinned
 from tests.questions.gardens import PRIMARY, Garden, three
 
 READ_BY_TWO, N_LAYERS = replace(PRIMARY, read_by=(0, 1)), 6
+OWN_OF_PRIMARY = 3
+"""The axis by which heads tell the primary from other sinks."""
 READING = range(4, N_LAYERS)
 """Blocks that read sinks which layer 3 writes and that stay."""
 
@@ -149,10 +152,30 @@ def test_planted_heads_that_split_their_attention_refute_nothing():
     assert verdict.why.endswith(NO_LOWER)
 
 
+def test_blocks_where_all_heads_read_the_primary_keep_the_claim_open():
+    """In block 4 one head reads the primary, and the others the sinks; later on all read both."""
+
+    @torch.no_grad()
+    def change(model):
+        for block in model.blocks[5:]:
+            keys = block.attn.W_K
+            keys[1:, OWN_OF_PRIMARY, SINK_DIM] = keys[0, OWN_OF_PRIMARY, SINK_DIM]
+
+    plants = three(forming=(3,), read_by=(1, 2, 3))
+    primary = replace(PRIMARY, read_by=(0,))
+    made = Garden(*plants, primary=primary, n_texts=16, change=change)
+    answer = reader_heads(*made.asked, n_claims=1)
+    table, (verdict, _) = answer.tables["sinks"], answer.verdicts
+    assert (table["share"] == 0).all(), "by the blocks that can support it alone: contradicted"
+    assert (table["share_of_all"] > 0.6).all()
+    assert verdict.high < 0.5
+    assert (verdict.outcome, IN_ALL in verdict.why) == ("inconclusive", True)
+
+
 def rows(row):
     """One sink in each of 12 texts, with other values in some columns."""
     usual = {"kind": "secondary", "level": 0.0, "control_share": 0.0}
-    usual |= {"rank": 0.9, "control_rank": 0.7}
+    usual |= {"rank": 0.9, "control_rank": 0.7, "share_of_all": row.get("share")}
     return pd.DataFrame([usual | row | {"text_id": f"t{n}"} for n in range(12)])
 
 
