@@ -16,8 +16,6 @@ class Part:
     title: str
     says: str
     """What the paper says."""
-    paper_claim: int | None = None
-    """Number of the claim; None for what is not one of the paper's three."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,20 +46,17 @@ PARTS = (
         title="Claim 1: one MLP writes the secondary sinks of a level, along the primary",
         says="Specific middle-layer MLPs form secondary sinks: at one layer per level, the MLP "
         "maps a token that is nothing like the primary onto the direction of the primary sink.",
-        paper_claim=1,
     ),
     Part(
         name="norm",
         title="Claim 2: the norm of what it writes sets the attention drawn",
         says="The L2 norm of the vector that these MLPs write sets the sink's score and lifetime.",
-        paper_claim=2,
     ),
     Part(
         name="primary",
         title="Claim 3: the primary weakens as secondary sinks arise",
         says="The primary sink weakens in middle layers, coinciding with the emergence of "
         "secondary sinks.",
-        paper_claim=3,
     ),
     Part(
         name="levels",

@@ -1,9 +1,11 @@
 """Write a session as a run folder."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from secondary_sinks.detection import phenomenon
 from secondary_sinks.models import HookedModel
 from secondary_sinks.notebook.trial import Row, Trial
 from secondary_sinks.runs import RunFolder, describe
@@ -45,6 +47,7 @@ def _own_record(trace: Trace, sinks: SinkTable, trials: Sequence[Trial]) -> dict
     ]
     return {
         "primaries": {trace.text_id: trace.primary},
+        "phenomenon": asdict(phenomenon(trace, sinks)),
         "layer_effects": [],
         "verdicts": [],
         "near_sinks": near,

@@ -125,14 +125,6 @@ class SinkExplorer(anywidget.AnyWidget):
         """Recompute all tokens after the edit, and show total effects next to direct ones."""
         self._update(self.session.total(self._on_progress))
 
-    def show_page(self, page: int) -> None:
-        """Show another page of tokens, from 0. Raises `EditError` for a page that is not there."""
-        page = whole_number("the page", page, EditError)
-        if not 0 <= page < self.setup["pages"]:
-            last = self.setup["pages"] - 1
-            raise EditError(f"there is no page {page}", f"expected 0 to {last}")
-        self._draw_page(page)
-
     def to_python(self) -> str:
         """Code that reproduces the numbers of the chosen edit."""
         return self.session.to_python()

@@ -42,7 +42,6 @@ from secondary_sinks.questions.damage import (
     damage_at_tokens,
     damage_by_layer,
     damage_in_words,
-    writer_damage,
 )
 from secondary_sinks.questions.dose import norm_dose
 from secondary_sinks.questions.forming import (
@@ -137,7 +136,6 @@ __all__ = [
     "verdict_of",
     "verdicts_on",
     "writer",
-    "writer_damage",
     "writer_verdicts",
     "writers_of",
 ]

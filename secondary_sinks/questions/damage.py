@@ -1,18 +1,13 @@
 """Damage: effect of an edit on the model's predictions, at the edited token and after it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
 
-from secondary_sinks.causal import recompute
 from secondary_sinks.display import count, rounded
-from secondary_sinks.layerwise.protocol import HookedModel
-from secondary_sinks.questions.role_tests import SinkWithTwins, replaced_by_twins, sinks_with_twins
-from secondary_sinks.types import Edit, SinkTable, Trace, as_traces
 from secondary_sinks.types.edits import SHORT
 
-COLUMNS = ("text_id", "pos", "layer", "edit", "kl_at_token", "loss_later", "loss_clean")
 AT_TOKEN = ("role", "layer", "edit", "kl_at_token", "n_sinks")
 CELL = ["text_id", "pos", "layer"]
 REPORTED = ("writer", "enabler")
@@ -85,50 +80,3 @@ def damage_in_words(rows: Iterable[Mapping[str, Any]]) -> str:
             by_mlp.setdefault(name, []).append(f"{row['edit']} {rounded(row['kl_at_token'], 2)}")
     words = [f"{name} {', '.join(numbers)}" for name, numbers in by_mlp.items()]
     return f"KL at the sink (nats, median): {'; '.join(words)}" if words else ""
-
-
-def writer_damage(
-    model: HookedModel, traces: Trace | Iterable[Trace], sinks: SinkTable, table: pd.DataFrame
-) -> pd.DataFrame:
-    """Damage of ablating each writer of `table` (from `roles`) at its sink, as a total effect.
-
-    One row per writer and `edit`: "zero", and "twin" if there are twins. `kl_at_token` is
-    KL(clean || edited) in nats of the prediction at the sink, `loss_later` the change of the mean
-    loss (nats) at later tokens, `loss_clean` that loss in the clean run. An edit that destroys the
-    token has a large `kl_at_token`, whether or not it ends the sink. Costs at most one pass over
-    the text per row.
-    """
-    texts = as_traces(traces)
-    writers = table[table["role"] == "writer"].groupby(["text_id", "pos"])["layer"].apply(list)
-    rows = [
-        row
-        for one in sinks_with_twins(texts, sinks)[0]
-        for row in _rows(model, one, writers.get(one.place, []))
-    ]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
-
-
-def _rows(model: HookedModel, one: SinkWithTwins, layers: Sequence[int]) -> list[dict[str, object]]:
-    pos, names, edits = one.sink.pos, [], []
-    for layer in layers:
-        names.append((layer, "zero"))
-        edits.append(Edit(pos=pos, layer=layer))
-        if one.twins:
-            names.append((layer, "twin"))
-            edits.append(replaced_by_twins(one, layer, one.twins))
-    if not edits:
-        return []
-    others = [] if one.home is one.trace else [one.home]
-    found = recompute(model, one.trace, edits, others=others)
-    return [
-        {
-            "text_id": one.sink.text_id,
-            "pos": pos,
-            "layer": layer,
-            "edit": edit,
-            "kl_at_token": float(found.kl[cell, pos]),
-            "loss_later": found.loss_later(cell, pos),
-            "loss_clean": float(found.loss_clean[pos + 1 : -1].mean()),
-        }
-        for cell, (layer, edit) in enumerate(names)
-    ]

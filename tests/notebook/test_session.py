@@ -7,6 +7,7 @@ import torch
 
 from secondary_sinks import Edit, ablate, detect, load_model, replay
 from secondary_sinks.causal import direct_and_total
+from secondary_sinks.detection import phenomenon
 from secondary_sinks.errors import DetectionError, EditError, RunFolderError, TextError
 from secondary_sinks.notebook import Session
 from secondary_sinks.notebook import session as module
@@ -296,7 +297,10 @@ def test_the_export_is_a_run_that_readers_and_report_read(session, tmp_path):
     assert effects["mass_edited"][:2].tolist() == masses
     assert masses[0] != masses[1], "later tokens look for something else"
     assert len(folder.table("trace")) == 8 * 64
-    assert "secondary" in render(record, folder.table("sinks"), folder.table("trace"), None)
+    assert record["phenomenon"]["answer"] == phenomenon(session.trace, session.sinks).answer
+    page = render(record, folder.table("sinks"), folder.table("trace"), None)
+    assert "secondary" in page
+    assert "older version" not in page
     assert verify(folder.path).complaints == ()
     with pytest.raises(RunFolderError, match="not empty"):
         session.export(tmp_path / "explored")

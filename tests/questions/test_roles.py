@@ -7,8 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from secondary_sinks import Edit, detect, observe, recompute, replay, roles
-from secondary_sinks.questions import writer_damage
+from secondary_sinks import Edit, detect, observe, replay, roles
 from secondary_sinks.questions.roles import Role, decide, decide_all, null_cosine
 from secondary_sinks.questions.writers import NO_TWIN, levels_in, writer_verdicts
 from secondary_sinks.questions.written_together import written_together
@@ -176,21 +175,6 @@ def test_the_numbers_are_those_of_the_engine():
     assert float(alone) > 50 > 10 > float(without)
     assert (row["rescued_alone"], row["lives_without"]) == (True, False)
     assert row["write_alignment"] == pytest.approx(float(trace.mlp_alignment[4, 12]))
-
-
-def test_damage_is_that_of_the_writer_at_the_token_and_after_it():
-    garden = Garden(*three(forming=(2, 4), chain=True), n_texts=2)
-    table = roles(*garden.asked).to_frame()
-    found = writer_damage(*garden.asked, table)
-    assert set(found["layer"]) == {4}
-    assert found.groupby(["text_id", "pos"])["edit"].apply(list).tolist() == [["zero", "twin"]] * 6
-    row = found[(found["text_id"] == "t1") & (found["pos"] == 24) & (found["edit"] == "zero")]
-    trace = garden.traces[1]
-    total = recompute(garden.model, trace, [Edit(pos=24, layer=4)])
-    later = (total.loss - total.loss_clean)[0, 25:-1].mean()
-    assert float(row["kl_at_token"].iloc[0]) == pytest.approx(float(total.kl[0, 24]), rel=1e-4)
-    assert float(row["loss_later"].iloc[0]) == pytest.approx(float(later), abs=1e-6)
-    assert writer_damage(*garden.asked, table[table["role"] != "writer"]).empty
 
 
 def row(layer, **tests):
