@@ -5,6 +5,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from experiments import (
@@ -19,8 +20,14 @@ from experiments import (
     sink_levels,
     sink_tokens,
 )
+from secondary_sinks.measures import prefix_entropies
+from secondary_sinks.questions.answer import AT_CONTROLS
+from secondary_sinks.statistics import median_over_texts, share_over_texts
+from secondary_sinks.testing.planted import Plant
 from tests.experiments.known import garden
+from tests.experiments.observed import planted
 from tests.marks import thinned
+from tests.questions.gardens import PRIMARY
 
 MODULES = (
     criterion_check,
@@ -123,3 +130,55 @@ def test_raw_and_used_keys_are_told_apart():
     claims = [verdict.claim for verdict in finding.further]
     assert [claim.split(" of ")[0] for claim in claims] == ["raw keys", "used keys"]
     assert {"raw_key_ratio", "used_key_ratio"} <= set(finding.tables["ratios"])
+
+
+def _at_its_own_place(states, pos):
+    """What a token adds to the entropy of the tokens before itself."""
+    before, after = prefix_entropies(states, [pos, pos + 1]).tolist()
+    return after - before
+
+
+def _twins_of(sink, control, monkeypatch):
+    """Steps of sinks whose control has their very state; and both as each adds at its own place."""
+    observed = planted(Plant(pos=sink, forming=(3,), strength=150.0, content=0.1), n_texts=10)
+    ask, naive = prefix_entropy._states, []
+
+    def alike(*given):
+        for layer, states in ask(*given):
+            states = states.clone()
+            states[control] = states[sink]
+            naive.append([_at_its_own_place(states, pos) for pos in (sink, control)])
+            yield layer, states
+
+    monkeypatch.setattr(prefix_entropy, "_states", alike)
+    texts = [
+        replace(text, cases=tuple(replace(case, control=control) for case in text.cases))
+        for text in observed.cases
+    ]
+    steps = pd.DataFrame([row for one in texts for row in prefix_entropy._steps(observed, one)])
+    return observed, steps, pd.DataFrame(naive, columns=["step", "control_step"])
+
+
+@pytest.mark.parametrize(("control", "fooled"), [(6, True), (10, True), (18, False), (22, False)])
+def test_a_control_with_the_state_of_the_sink_supports_nothing_wherever_it_stands(
+    control, fooled, monkeypatch
+):
+    """Naively the entropy falls with sinks; and before them less with the control, by its place."""
+    observed, steps, naive = _twins_of(14, control, monkeypatch)
+    assert median_over_texts(-naive["step"], steps["text_id"]).low > 0
+    by_place = prefix_entropy._verdict(steps.assign(**naive), observed)
+    assert (by_place.outcome == "supported") == fooled
+    assert (steps["control_step"] == steps["step"]).all()
+    verdict = prefix_entropy._verdict(steps, observed)
+    assert verdict.outcome == "inconclusive"
+    assert AT_CONTROLS in verdict.why
+
+
+@pytest.mark.parametrize(("step", "control_step"), [(-0.2, -0.2 + 1e-7), (-1e-7, 0.2)])
+def test_a_fall_of_the_entropy_within_rounding_is_none(step, control_step):
+    """Naively it falls with every sink, and more than with its control."""
+    steps = pd.DataFrame({"text_id": [f"t{n}" for n in range(12)], "entropy": 2.0})
+    steps = steps.assign(step=step, control_step=control_step)
+    for fall in (-steps["step"], steps["control_step"] - steps["step"]):
+        assert median_over_texts(fall, steps["text_id"]).low > 0
+    assert prefix_entropy._verdict(steps, garden("plain")).outcome == "inconclusive"
