@@ -182,3 +182,20 @@ def test_a_fall_of_the_entropy_within_rounding_is_none(step, control_step):
     for fall in (-steps["step"], steps["control_step"] - steps["step"]):
         assert median_over_texts(fall, steps["text_id"]).low > 0
     assert prefix_entropy._verdict(steps, garden("plain")).outcome == "inconclusive"
+
+
+@pytest.mark.parametrize("later", [(), (Plant(pos=24, forming=(3,)),)], ids=["alone", "mixed"])
+def test_sinks_of_the_first_layer_cannot_show_that_its_mlp_writes_most(later):
+    """Naively it writes most at all of them, and at no control: it is the only one compared."""
+    primary = replace(PRIMARY, forming=(0,))
+    first = Plant(pos=12, forming=(0,), dies=5)
+    finding = mlp_anatomy.run(planted(first, *later, primary=primary, n_texts=10))
+    written = finding.tables["written"]
+    only = written[(written["relative"] == 0) & (written["layer"] == 0)].set_index("text_id")
+    wrote = {role: only.loc[only["role"] == role, "along"] > 0 for role in ("sink", "control")}
+    naive = (wrote["sink"] & ~wrote["control"]).astype(float)
+    assert share_over_texts(naive, naive.index.tolist(), n_claims=2).low > 0.5
+    (most,) = finding.further
+    assert most.n_sinks == 10 * len(later)
+    assert (most.outcome == "supported") == bool(later)
+    assert "10 created at layer 0, before which there is no MLP" in most.controls
