@@ -199,3 +199,18 @@ def test_sinks_of_the_first_layer_cannot_show_that_its_mlp_writes_most(later):
     assert most.n_sinks == 10 * len(later)
     assert (most.outcome == "supported") == bool(later)
     assert "10 created at layer 0, before which there is no MLP" in most.controls
+
+
+@pytest.mark.parametrize("of", norms.OF)
+@pytest.mark.parametrize(
+    ("ratio", "outcome"),
+    [(1 - 6e-8, "contradicted"), (1 - 9e-5, "contradicted"), (0.99, "supported")],
+)
+def test_norms_that_are_equal_within_rounding_are_not_smaller(of, ratio, outcome):
+    """Naively the norm is smaller at every sink."""
+    names = [f"{one.replace(' ', '_')}_ratio" for one in norms.OF]
+    ratios = pd.DataFrame({"text_id": [f"t{n}" for n in range(12)], "norm_ratio": 10.0})
+    ratios = ratios.assign(**dict.fromkeys(names, ratio))
+    naive = (ratios[names[0]] < 1).astype(float)
+    assert share_over_texts(naive, ratios["text_id"].tolist(), n_claims=3).low > 0.5
+    assert norms._verdict(ratios, of, garden("plain")).outcome == outcome
