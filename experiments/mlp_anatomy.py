@@ -37,14 +37,17 @@ METHOD = (
     "second verdict compares the MLPs up to the creation "
     "layer by the signed length that they write along the primary's direction at the creation "
     "layer (its state minus the typical token): the share of sinks at which the MLP of the "
-    "creation layer writes most, and does not at the sink's control. This is the writer by "
-    "direction: nothing is edited (`writers` edits)."
+    "creation layer writes most, and does not at the sink's control. Sinks created at layer 0, "
+    "whose one MLP writes most by definition, are left out there, and counted. This is the writer "
+    "by direction: nothing is edited (`writers` edits)."
 )
 REFUTATION = (
     "At most sinks the MLP's output has a cosine below one half with the primary's residual, or "
     "another MLP writes more along the primary. Where controls do the same, the claim stays open."
 )
 MOST = "of the MLPs up to the creation layer, that of this layer writes most along the primary"
+FIRST = "created at layer 0, before which there is no MLP"
+"""Why a sink cannot be asked which MLP writes most: only one is compared."""
 N_CLAIMS = 2
 CLAIM = (
     "the MLP of the creation layer maps sinks, and not their controls, to the primary's direction"
@@ -141,7 +144,9 @@ def _in_place_of(trace: Trace, case: MatchedPair) -> Sink:
 
 def _most(written: pd.DataFrame, observed: Observed) -> Verdict:
     """At which sinks the creation layer's MLP writes most, and does not at the control."""
-    able = written[written["relative"] <= 0].dropna(subset="along")
+    created = written["layer"] - written["relative"]
+    able = written[(written["relative"] <= 0) & (created > 0)].dropna(subset="along")
+    n_first = len(written[created == 0].drop_duplicates(["text_id", "sink_pos"]))
     best = able.loc[able.groupby(["text_id", "sink_pos", "role"], sort=False)["along"].idxmax()]
     own = (best["relative"] == 0) & (best["along"] > 0)
     keys = [best["text_id"], best["sink_pos"], best["role"]]
@@ -158,7 +163,7 @@ def _most(written: pd.DataFrame, observed: Observed) -> Verdict:
         statistic="share of sinks at which it writes most, and not at their control, mean over "
         "texts",
         controls="token twins, or ordinary tokens nearby",
-        left_out=observed.left_out,
+        left_out={**observed.left_out, FIRST: n_first},
         n_claims=N_CLAIMS,
     )
 

@@ -34,11 +34,13 @@ METHOD = (
     "Sinks are detected by the norm of their residual, so it is not evidence; values play no part "
     "in detection. Verdict: the share of secondary sinks whose value, on average over the "
     "blocks that read the sink, has a smaller norm than that of its control token (a token twin, "
-    "else a neighbour)."
+    "else a neighbour); norms whose ratio is within 1e-4 of 1, the rounding, count as equal."
 )
 REFUTATION = "Half of the sinks or more have values of the same norm as their controls, or larger."
 CLAIM = "{} of secondary sinks have smaller norms than those of their controls"
 OF = ("value", "raw key", "used key")
+ROUNDING = 1e-4
+"""Norms that differ by this share or less are equal but for rounding: neither is the smaller."""
 PANELS = {
     "norm": ("norm of residual", "log"),
     "key_norm_raw": ("norm of raw key", "log"),
@@ -133,7 +135,7 @@ def _ratios(trace: Trace, case: MatchedPair) -> dict[str, Any]:
 
 def _verdict(ratios: pd.DataFrame, of: str, observed: Observed) -> Verdict:
     ratio = ratios[f"{of.replace(' ', '_')}_ratio"]
-    shorter = (ratio < 1).astype(float).where(ratio.notna())
+    shorter = (ratio < 1 - ROUNDING).astype(float).where(ratio.notna())
     return judge(
         CLAIM.format(f"{of}s"),
         share_over_texts(shorter, ratios["text_id"].tolist(), n_claims=len(OF)),
