@@ -128,18 +128,16 @@ def _log_others(
     scores = run.capped(queries @ run.keys[places].permute(1, 2, 0) * run.scale).float()
     scores.masked_fill_(~sees(query, places, run.window), -torch.inf)
     share, others = share_and_rest(scores, _by_key(run.log_sums[..., None], len(queries)))
-    surely = share > SURELY
-    for number in surely.any(0).any(0).nonzero()[:, 0].tolist():
-        groups, rows = surely[..., number].nonzero(as_tuple=True)
-        heads = groups * in_group + rows % in_group
-        others[groups, rows, number] = _added_up(run, keys[number], heads, query[rows])
+    groups, rows, numbers = (share > SURELY).nonzero(as_tuple=True)
+    heads = groups * in_group + rows % in_group
+    others[groups, rows, numbers] = _added_up(run, places[numbers], heads, query[rows])
     return others
 
 
 def _added_up(
-    run: LayerRun, key: int, heads: Int[Tensor, "row"], queries: Int[Tensor, "row"]
+    run: LayerRun, keys: Int[Tensor, "row"], heads: Int[Tensor, "row"], queries: Int[Tensor, "row"]
 ) -> Float[Tensor, "row"]:
-    """Log of the sum over all keys but one, for some heads of some queries."""
+    """Log of the sum over all keys but one, which is given, for some heads of some queries."""
     n_pos, n_keys, _ = run.keys.shape
     sums = torch.full((len(heads),), -torch.inf, device=run.keys.device)
     shared = heads // (run.queries.shape[1] // n_keys)
@@ -148,7 +146,7 @@ def _added_up(
         for part in rows.split(max(1, SCORES_AT_ONCE // n_pos)):
             products = run.queries[queries[part], heads[part]] @ run.keys[:, group].T
             hidden = ~visible_to_queries(queries[part], n_pos, run.window)
-            hidden[:, key] = True
+            hidden[torch.arange(len(part), device=part.device), keys[part]] = True
             scores = run.capped(products * run.scale).float().masked_fill_(hidden, -torch.inf)
             sums[part] = scores.logsumexp(-1)
     if run.learned_sinks is None:
