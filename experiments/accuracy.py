@@ -9,6 +9,7 @@ import pandas as pd
 import typer
 
 from experiments.command import main_of
+from experiments.counted import beside_totals
 from experiments.members import members_of
 from experiments.ruled import CLEAN, CONTROL, RULE, Parts, Row, right_answers, tables_of
 from experiments.shared import Finding, Observed, unanswered
@@ -20,7 +21,7 @@ from secondary_sinks.errors import TextError
 from secondary_sinks.plots import interval_dots
 from secondary_sinks.questions import Cost, judge
 from secondary_sinks.runs import Sampling
-from secondary_sinks.statistics import median_over_texts, share_over_texts
+from secondary_sinks.statistics import median_over_texts, outcome_of, share_over_texts
 from secondary_sinks.texts import read_questions
 
 NAME = "accuracy"
@@ -45,7 +46,11 @@ METHOD = (
     "clean answer. Four verdicts, paired by question or text: among the questions in which rule "
     "and control differ, fewer right answers, and more new sinks, in more than half; and a higher "
     "median loss of the right answer, read after its prompt, and of the texts. Questions and texts "
-    "in which the control finds fewer tokens to edit are left out."
+    "in which the control finds fewer tokens to edit, in what all arms read, are left out. Where "
+    "it finds fewer in the answers that are written, the question counts against the claim, and "
+    "for it before it is refuted: what is written depends on the edits. Where the totals say the "
+    "opposite of most questions, the verdict is open. A beginning that an earlier text or prompt "
+    "has too counts once: new sinks and losses are those after it."
 )
 REFUTATION = (
     "As many right answers, as likely ones and as many sinks as with other tokens edited. With "
@@ -57,6 +62,10 @@ SINKS = "with the tokens of the rule edited, more other tokens become sinks than
 TEXTS = "with the tokens of the rule edited, texts are less likely than with as many others"
 CONTROLS = "the same edit at as many other tokens of the same question or text"
 TOO_FEW = "with too few other tokens for the control"
+UNMATCHED = (
+    "the rule edits more tokens of the answers that it writes than the control does; they count "
+    "against the claim, and for it before it is refuted"
+)
 N_CLAIMS, LONGEST, BUNDLED = 4, 32, "bundled:questions"
 ALIKE: dict[str, Any] = {
     "controls": CONTROLS,
@@ -208,16 +217,41 @@ def _finding(tables: dict[str, pd.DataFrame], met: str) -> Finding:
 def _worse(
     claim: str, rows: pd.DataFrame, column: str, short: "pd.Series[bool]", why: str
 ) -> Verdict:
-    """Whether the rule is worse in most of the questions in which it differs from the control."""
+    """Whether the rule is worse in most of the questions in which it differs from the control.
+
+    `short` are questions that are left out. Others may have too few tokens for the control in the
+    answers that an arm wrote. To leave these out would choose questions by what came out, so they
+    count against what is found: against a difference, and for one before it is refuted.
+    """
     apart, (sign, what) = _apart(rows, column), WORSE[column]
     used = sign * apart[~short.reindex(apart.index)]
     differs = used[used != 0]
-    share = share_over_texts(differs > 0, differs.index.tolist(), n_claims=N_CLAIMS)
-    edited = rows[(rows["arm"] == RULE) & rows["text_id"].isin(differs.index)]["n_edited"]
+    unmatched = used.index[_short(rows).reindex(used.index, fill_value=False).astype(bool)]
+    texts = differs.index.union(unmatched)
+    least, most = (
+        share_over_texts(
+            [differs.get(one, 0.0) > 0 if one not in unmatched else favours for one in texts],
+            texts.tolist(),
+            n_claims=N_CLAIMS,
+        )
+        for favours in (False, True)
+    )
+    here, there = (rows[rows["arm"] == arm] for arm in (RULE, CONTROL))
+    totals = [sign * part[part["text_id"].isin(used.index)][column].sum() for part in (here, there)]
+    outcome, why_open = beside_totals(least, *totals)
+    if outcome == "contradicted" and outcome_of(most) != "contradicted":
+        outcome, why_open = "inconclusive", ""
+    edited = here[here["text_id"].isin(texts)]["n_edited"]
+    told = [
+        f"{why}; rule and control differ in {len(differs)} of {len(apart)} questions",
+        f"in {len(unmatched)} {UNMATCHED}" if len(unmatched) else "",
+        why_open,
+    ]
     return judge(
         claim,
-        replace(share, n=int(edited.sum())),
-        f"{why}; rule and control differ in {len(differs)} of {len(apart)} questions",
+        replace(least, n=int(edited.sum())),
+        "; ".join(filter(None, told)),
+        outcome=outcome,
         statistic=f"share of questions with {what} under the rule, where the two differ",
         left_out={
             "in which the two are equal": int((used == 0).sum()),
@@ -232,7 +266,8 @@ def _less_likely(claim: str, rows: pd.DataFrame, what: str, grouped: str) -> Ver
     """Whether the loss of a right answer, or of a text, is higher under the rule."""
     short, lost = _short(rows), _apart(rows, "loss")
     edited = rows[rows["arm"] == RULE].set_index("text_id")["n_edited"]
-    used = lost[(~short & (edited > 0)).reindex(lost.index)]
+    repeated = rows[rows["arm"] == RULE].set_index("text_id")["loss"].isna()
+    used = lost[(~short & (edited > 0) & ~repeated).reindex(lost.index)]
     median = median_over_texts(used, used.index.tolist(), n_claims=N_CLAIMS)
     loss = rows.groupby("arm")["loss"].median()
     return judge(
@@ -244,6 +279,7 @@ def _less_likely(claim: str, rows: pd.DataFrame, what: str, grouped: str) -> Ver
         unit="nats per token",
         left_out={
             "with no token that meets the rule": int((edited == 0).sum()),
+            "with nothing that an earlier one lacks": int(repeated.sum()),
             TOO_FEW: int(short.sum()),
         },
         line=0.0,

@@ -19,7 +19,7 @@ from experiments.command import (
     TextsOption,
     start,
 )
-from experiments.input_controls import rates_by, share_of_sinks
+from experiments.counted import beside_totals, rates_by, share_of_sinks
 from experiments.shared import Finding, Observed, observe_texts, unanswered
 from experiments.written import earlier, in_words, write
 from secondary_sinks import Verdict
@@ -150,11 +150,17 @@ def _verdict(frame: pd.DataFrame, rates: pd.DataFrame) -> Verdict:
     told = ", ".join(
         f"{name}: {rounded(rate)}" for name, rate in zip(rates["row"], rates["value"], strict=True)
     )
+    found = share_of_sinks(here, there, both.index[both].to_series())
+    outcome, why_open = beside_totals(found, here.sum(), there.sum())
+    why = (
+        f"secondary sinks per 10,000 tokens by checkpoint: {told}; {both.sum()} of "
+        f"{count(len(both), 'text')} have a primary at both checkpoints"
+    )
     return judge(
         CLAIM,
-        share_of_sinks(here, there, both.index[both].to_series()),
-        f"secondary sinks per 10,000 tokens by checkpoint: {told}; {both.sum()} of "
-        f"{count(len(both), 'text')} have a primary at both checkpoints",
+        found,
+        "; ".join(filter(None, [why, why_open])),
+        outcome=outcome,
         statistic="share of the secondary sinks of both checkpoints that are of the last",
         controls=f"the first checkpoint, {names[0]}",
         left_out={

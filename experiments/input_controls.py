@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from torch import Generator
 
 from experiments.changed import BEHEADED, CHANGES, RANDOM, SHUFFLED, TWICE, Change
 from experiments.command import main_of
+from experiments.counted import beside_totals, rates_by, share_of_sinks
 from experiments.masked import masked_texts
 from experiments.shared import Finding, Observed, unanswered
 from secondary_sinks import SinkTable, Trace, Verdict
@@ -19,10 +19,7 @@ from secondary_sinks.plots import interval_dots
 from secondary_sinks.questions import Cost, judge
 from secondary_sinks.runs import observe_all
 from secondary_sinks.statistics import (
-    Interval,
-    jackknife,
     paired_share_over_texts,
-    share_over_texts,
 )
 from secondary_sinks.types import Sink
 
@@ -85,7 +82,6 @@ CAPTIONS = {
     "chosen token on, copies and primary-like sinks count too."
 }
 
-Counts = NDArray[np.int_]
 """Number of sinks of each text."""
 
 
@@ -255,10 +251,14 @@ def _verdict(name: str, plain: pd.DataFrame, changed: pd.DataFrame) -> Verdict:
         arms, controls = (plain["n_sinks"], changed["n_sinks"]), f"the texts {name}"
     known = (plain["n_sinks"].notna() & changed["n_sinks"].notna()).to_numpy()
     here, there = (arm[known].to_numpy(dtype=int) for arm in arms)
+    found = share_of_sinks(here, there, plain["text_id"][known], n_claims=len(CLAIMS))
+    outcome, why_open = beside_totals(found, here.sum(), there.sum())
+    told = f"{here.sum()} sinks against {there.sum()} in {controls}, in {sum(known)} texts"
     return judge(
         CLAIMS[name],
-        share_of_sinks(here, there, plain["text_id"][known], n_claims=len(CLAIMS)),
-        f"{here.sum()} sinks against {there.sum()} in {controls}, in {sum(known)} texts",
+        found,
+        "; ".join(filter(None, [told, why_open])),
+        outcome=outcome,
         statistic=f"share of secondary sinks that are not in {controls}",
         controls=controls,
         left_out={
@@ -268,26 +268,6 @@ def _verdict(name: str, plain: pd.DataFrame, changed: pd.DataFrame) -> Verdict:
         n_claims=len(CLAIMS),
         controlled=False,
     )
-
-
-def share_of_sinks(
-    here: Counts, there: Counts, texts: "pd.Series[str]", n_claims: int = 1
-) -> Interval:
-    """Share of a text's sinks that are `here`, not `there`: mean over texts with its interval."""
-    values = np.repeat([1.0, 0.0] * len(here), np.stack([here, there], axis=1).ravel())
-    names = np.repeat(texts.to_numpy(), here + there).tolist()
-    return share_over_texts(values, names, n_claims=n_claims)
-
-
-def rates_by(frame: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Sinks per 10,000 tokens by a column, with approximate intervals, used in no verdict."""
-    rows: list[dict[str, Any]] = []
-    for name, part in frame.groupby(column, sort=False):
-        sums = part[["n_sinks", "n_tokens"]].dropna().to_numpy(dtype=float)
-        rate = jackknife(sums, lambda total: float(1e4 * total[0] / total[1]))
-        low = max(rate.low, 0.0)
-        rows.append({"row": name, "series": "", "value": rate.value, "low": low, "high": rate.high})
-    return pd.DataFrame(rows)
 
 
 main = main_of(run)

@@ -13,6 +13,7 @@ from experiments.shared import Observed
 from experiments.steered import lasting_positions
 from secondary_sinks import Rule, Trace, detect, observe, score_under
 from secondary_sinks.causal import ActiveRule, Met
+from secondary_sinks.detection import shared_lengths
 from secondary_sinks.errors import TextError
 from secondary_sinks.models import HookedModel
 from secondary_sinks.runs import ArmAnswer, feed_prompt
@@ -27,8 +28,11 @@ CLEAN, RULE, CONTROL = "clean", "rule", "control"
 
 
 def right_answers(model: HookedModel, asked: Sequence[AnsweredQuestion]) -> dict[str, Parts]:
-    """Prompt and right answer of each question. Raises `TextError` if they exceed the context."""
-    found = {}
+    """Prompt and right answer of each question.
+
+    Raises `TextError` if they exceed the context, and for a prompt that is asked twice.
+    """
+    found: dict[str, Parts] = {}
     for one in asked:
         prompt = feed_prompt(model, one.text)
         right = torch.tensor(model.tokenizer.encode(one.answer, add_special_tokens=False))
@@ -37,8 +41,18 @@ def right_answers(model: HookedModel, asked: Sequence[AnsweredQuestion]) -> dict
                 f"question {one.text.text_id!r} has {len(prompt) + len(right)} tokens with its "
                 f"right answer; the context is {model.cfg.n_ctx}"
             )
+        _refuse_again(one.text.text_id, prompt, found)
         found[one.text.text_id] = prompt, right
     return found
+
+
+def _refuse_again(text_id: str, prompt: Int[Tensor, "prompt"], found: Mapping[str, Parts]) -> None:
+    for name, (other, _) in found.items():
+        if torch.equal(prompt, other):
+            raise TextError(
+                f"question {text_id!r} has the prompt of question {name!r}",
+                "expected each prompt once: asked again, it gives the same answer",
+            )
 
 
 def tables_of(
@@ -56,14 +70,17 @@ def tables_of(
     """
     expected = {one.text.text_id: one.answer for one in asked}
     texts = {text.text_id: (text.tokens[:1], text.tokens[1:]) for text in observed.texts}
+    shared = dict(zip(texts, shared_lengths([one.tokens for one in observed.texts]), strict=True))
+    prompts = dict(zip(right, shared_lengths([one for one, _ in right.values()]), strict=True))
     jobs = [
-        ("sinks", partial(sink_rows, observed, one, arms))
+        ("sinks", partial(sink_rows, observed, one, arms, prompts[one.text_id]))
         for one in answers
         if arms[one.arm] is None
-    ] + [
-        (name, partial(score_rows, observed, text_id, *parts, arms))
-        for name, given in (("scores", right), ("texts", texts))
-        for text_id, parts in given.items()
+    ]
+    jobs += [("scores", partial(score_rows, observed, one, *right[one], arms)) for one in right]
+    jobs += [
+        ("texts", partial(score_rows, observed, one, *parts, arms, max(0, shared[one] - 1)))
+        for one, parts in texts.items()
     ]
     rows = {"answers": [answer_row(one, expected[one.text_id], anywhere) for one in answers]}
     progress = observed.progress("accuracy", "prompts, answers and texts")
@@ -88,11 +105,12 @@ def answer_row(one: ArmAnswer, right: str, anywhere: bool) -> Row:
     }
 
 
-def sink_rows(observed: Observed, one: ArmAnswer, arms: Arms) -> list[Row]:
+def sink_rows(observed: Observed, one: ArmAnswer, arms: Arms, n_shared: int = 0) -> list[Row]:
     """By arm with a rule: tokens of a prompt and its answer that only the edits make sinks.
 
     Both arms read the same tokens, and tokens that either edits count in neither. So no arm has
-    more tokens that could become sinks.
+    more tokens that could become sinks. The first `n_shared` tokens, which an earlier prompt has
+    too, are not counted.
     """
     model, limits = observed.model, observed.sinks.thresholds
     active = {
@@ -104,7 +122,7 @@ def sink_rows(observed: Observed, one: ArmAnswer, arms: Arms) -> list[Row]:
         arm: _sinks(observe(model, one.tokens, hooks=own.hooks), limits)
         for arm, own in active.items()
     }
-    others = _sinks(observe(model, one.tokens), limits)
+    others = _sinks(observe(model, one.tokens), limits) | {*range(n_shared)}
     for own in active.values():
         others.update(own.edited.nonzero()[:, 0].tolist())
     return [
@@ -130,18 +148,24 @@ def score_rows(
     prompt: Int[Tensor, "prompt"],
     rest: Int[Tensor, "new"],
     arms: Arms,
+    n_shared: int = 0,
 ) -> list[Row]:
-    """By arm: how likely the rest of a text is after its prompt, as the model reads both."""
+    """By arm: how likely the rest of a text is after its prompt, as the model reads both.
+
+    The first `n_shared` tokens of the rest, which an earlier text has too, are not scored. NaN if
+    there are no others.
+    """
     rows = []
     for arm, rule in arms.items():
         scored = score_under(observed.model, prompt, rest, rule)
+        loss = scored.loss[n_shared:].double()
         own = {
             "text_id": text_id,
             "arm": arm,
-            "n_tokens": scored.n_tokens,
-            "log_likelihood": scored.log_likelihood,
-            "loss": -scored.log_likelihood / scored.n_tokens,
-            "perplexity": scored.perplexity,
+            "n_tokens": len(loss),
+            "log_likelihood": -float(loss.sum()),
+            "loss": float(loss.mean()),
+            "perplexity": float(loss.mean().exp()),
         }
         rows.append(own | _counts(scored.met))
     return rows

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from secondary_sinks.causal.active_rule import ActiveRule, Met
@@ -26,6 +26,8 @@ class Scored:
     """Sum of the log-probabilities of the scored tokens, in nats."""
     n_tokens: int
     """Number of scored tokens."""
+    loss: Float[Tensor, "new"]
+    """Loss of each scored token, in nats."""
     met: Met
 
     @property
@@ -54,8 +56,10 @@ def score_under(
         last = view.resid_post
         del view
     found = losses(layerwise_forward(model, tokens[:1]), tokens, last, {}).clean
+    loss = found[len(prompt) - 1 :].float().cpu()
     return Scored(
-        log_likelihood=-float(found[len(prompt) - 1 :].double().sum()),
+        loss=loss,
+        log_likelihood=-float(loss.double().sum()),
         n_tokens=len(continuation),
         met=Met() if active is None else active.met,
     )

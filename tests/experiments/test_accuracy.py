@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -23,7 +24,7 @@ from tests.experiments.observed import planted
 from tests.experiments.test_replacement import READER, linked
 from tests.marks import exhaustive
 
-SINK_HEAD, OTHER_HEAD, LAYER, N_PROMPT = 1, 2, 3, 15
+SINK_HEAD, OTHER_HEAD, LAYER, N_PROMPT, OWN_TOKEN = 1, 2, 3, 15, 12
 SINK_AXIS, OTHER_AXIS = 5, 17
 RIGHT, WRONG = 20, 21
 PRIMARY = Plant(pos=0, forming=(1, LAYER), strength=800.0, read_by=(0,))
@@ -68,15 +69,16 @@ def answering(needs):
 
 
 def asked_of(observed, folder):
-    """The first tokens of each text, as questions with the same right answer."""
-    lines = [
-        {
-            "id": text.text_id,
-            "prompt": " ".join(f"w{token}" for token in text.tokens[:N_PROMPT].tolist()),
-            "answer": f"w{RIGHT}",
-        }
-        for text in reversed(observed.texts)
-    ]
+    """The first tokens of each text, as questions with the same right answer, but one of their own.
+
+    Otherwise all texts would ask the same question.
+    """
+    lines = []
+    for number, text in enumerate(reversed(observed.texts)):
+        tokens = text.tokens[:N_PROMPT].tolist()
+        tokens[OWN_TOKEN] = 24 + number
+        words = " ".join(f"w{token}" for token in tokens)
+        lines.append({"id": text.text_id, "prompt": words, "answer": f"w{RIGHT}"})
     (folder / "q.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return str(folder / "q.jsonl")
 
@@ -178,6 +180,15 @@ def test_a_rule_that_only_texts_meet_still_tells_how_likely_they_are(run):
     *asked, texts = finding.verdicts
     assert all(one.lacks.startswith("no edited token could be tested (1 ") for one in asked)
     assert (texts.n_texts, texts.grouped, texts.lacks) == (8, "text", "")
+
+
+def test_a_prompt_that_is_asked_twice_is_refused_before_any_work(run, tmp_path):
+    told, options, *_ = run("sinks")
+    lines = Path(options["questions"]).read_text().splitlines()
+    again = json.dumps(json.loads(lines[0]) | {"id": "again"})
+    (tmp_path / "twice.jsonl").write_text("\n".join([*lines, again]))
+    with pytest.raises(TextError, match="question 'again' has the prompt of question 't7'"):
+        accuracy.run(told, **options | {"questions": str(tmp_path / "twice.jsonl")})
 
 
 def test_a_right_answer_that_does_not_fit_is_refused_before_any_work(run):
