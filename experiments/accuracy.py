@@ -9,7 +9,7 @@ import pandas as pd
 import typer
 
 from experiments.command import main_of
-from experiments.counted import beside_totals
+from experiments.counted import beside_totals, with_unmatched
 from experiments.members import members_of
 from experiments.ruled import CLEAN, CONTROL, RULE, Parts, Row, right_answers, tables_of
 from experiments.shared import Finding, Observed, unanswered
@@ -63,8 +63,8 @@ TEXTS = "with the tokens of the rule edited, texts are less likely than with as 
 CONTROLS = "the same edit at as many other tokens of the same question or text"
 TOO_FEW = "with too few other tokens for the control"
 UNMATCHED = (
-    "the rule edits more tokens of the answers that it writes than the control does; they count "
-    "against the claim, and for it before it is refuted"
+    "the control finds too few other tokens in the answer that it writes; they count against the "
+    "claim, and for it before it is refuted"
 )
 N_CLAIMS, LONGEST, BUNDLED = 4, 32, "bundled:questions"
 ALIKE: dict[str, Any] = {
@@ -228,18 +228,11 @@ def _worse(
     differs = used[used != 0]
     unmatched = used.index[_short(rows).reindex(used.index, fill_value=False).astype(bool)]
     texts = differs.index.union(unmatched)
-    least, most = (
-        share_over_texts(
-            [differs.get(one, 0.0) > 0 if one not in unmatched else favours for one in texts],
-            texts.tolist(),
-            n_claims=N_CLAIMS,
-        )
-        for favours in (False, True)
-    )
+    least, most = with_unmatched(differs, unmatched, N_CLAIMS)
     here, there = (rows[rows["arm"] == arm] for arm in (RULE, CONTROL))
     totals = [sign * part[part["text_id"].isin(used.index)][column].sum() for part in (here, there)]
     outcome, why_open = beside_totals(least, *totals)
-    if outcome == "contradicted" and outcome_of(most) != "contradicted":
+    if outcome_of(least) != outcome_of(most):  # the unmatched questions decide
         outcome, why_open = "inconclusive", ""
     edited = here[here["text_id"].isin(texts)]["n_edited"]
     told = [
@@ -278,9 +271,9 @@ def _less_likely(claim: str, rows: pd.DataFrame, what: str, grouped: str) -> Ver
         statistic=f"loss of the {what} under the rule minus that under the control, median",
         unit="nats per token",
         left_out={
-            "with no token that meets the rule": int((edited == 0).sum()),
+            "with no token that meets the rule": int(((edited == 0) & ~repeated).sum()),
             "with nothing that an earlier one lacks": int(repeated.sum()),
-            TOO_FEW: int(short.sum()),
+            TOO_FEW: int((short & ~repeated).sum()),
         },
         line=0.0,
         grouped=grouped,

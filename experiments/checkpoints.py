@@ -41,7 +41,9 @@ PAPER = (
 METHOD = (
     "The same texts are observed with several checkpoints of a model, in the order given, and "
     "their sinks are counted. Statistic: of the secondary sinks of the first and of the last "
-    "checkpoint, the share of the last, mean over texts; one half means as many. A secondary sink "
+    "checkpoint, the share of the last, mean over texts; one half means as many. Where "
+    "the last has no more sinks in all texts together, though more in most, or the other way "
+    "round, the verdict is open. A secondary sink "
     "is secondary to a primary, so only texts with a primary at both checkpoints count: "
     "without one, a checkpoint has no secondary sink by definition. Rates have approximate "
     "intervals, used in no verdict. Sinks that copy one of an earlier text are left out."

@@ -32,6 +32,20 @@ def beside_totals(found: Interval, here: float, there: float) -> tuple[str, str]
     return ("inconclusive", OPPOSITE) if against.get(outcome, False) else (outcome, "")
 
 
+def with_unmatched(
+    more: "pd.Series[float]", unmatched: "pd.Index[str]", n_claims: int
+) -> tuple[Interval, Interval]:
+    """Share of questions with more: if the unmatched count against it, and if they count for it.
+
+    `more` has, by question, what the rule has more than the control, where the two differ.
+    """
+    texts = more.index.union(unmatched)
+    found = pd.Series(more > 0).reindex(texts, fill_value=False)
+    alone = ~texts.isin(unmatched)
+    least = share_over_texts(found & alone, texts.tolist(), n_claims=n_claims)
+    return least, share_over_texts(found | ~alone, texts.tolist(), n_claims=n_claims)
+
+
 def rates_by(frame: pd.DataFrame, column: str) -> pd.DataFrame:
     """Sinks per 10,000 tokens by a column, with approximate intervals, used in no verdict."""
     rows: list[dict[str, Any]] = []

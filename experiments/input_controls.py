@@ -18,9 +18,7 @@ from secondary_sinks.display import count
 from secondary_sinks.plots import interval_dots
 from secondary_sinks.questions import Cost, judge
 from secondary_sinks.runs import observe_all
-from secondary_sinks.statistics import (
-    paired_share_over_texts,
-)
+from secondary_sinks.statistics import paired_share_over_texts
 from secondary_sinks.types import Sink
 
 NAME, QUESTION = "input_controls", "Which inputs make secondary sinks?"
@@ -37,9 +35,11 @@ METHOD = (
     "Texts without a primary in one of the two are left out. Statistic: of the secondary sinks in "
     "the text and in the changed text, the share in the text (for the passage read twice: the "
     "share in the first reading, both without the last tokens, which too few queries follow), "
-    "mean over texts. One half means that the input does not matter. Of a text that begins as an "
-    "earlier one does, only what follows that beginning is changed and counted, in every input. A "
-    "second reading also stands later in the text; this experiment does not separate the two. "
+    "mean over texts. One half means that the input does not matter. Where all texts "
+    "together have as many sinks in the other input, or more, though most texts have fewer there, "
+    "or the other way round, the verdict is open. Of a text that begins as an earlier one does, "
+    "only what follows that beginning is changed and counted, in every input. A second reading "
+    "also stands later in the text; this experiment does not separate the two. "
     "Then a mask: at a random token of the middle half, not a sink before, all earlier tokens are "
     "hidden from it and from all later tokens, in all heads and layers; positions stay. "
     "Statistic: the share of texts in which the token becomes a sink (along the primary of the "
@@ -81,8 +81,6 @@ CAPTIONS = {
     "figure": "Secondary sinks per 10,000 tokens by input; whiskers: about 95 % over texts. From a "
     "chosen token on, copies and primary-like sinks count too."
 }
-
-"""Number of sinks of each text."""
 
 
 def run(observed: Observed) -> Finding:
