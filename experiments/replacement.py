@@ -156,7 +156,7 @@ def _sinks_without(
 
 
 def _draws_half(trace: Trace, than: Trace, sink: Sink) -> bool:
-    """Whether a token draws at least half of what it draws in another pass of the same text."""
+    """Whether the token of `sink` draws in `trace` at least half of what it draws in `than`."""
     draws, compared = (drawn_by(one, sink.pos, sink) for one in (trace, than))
     return draws >= HALF * compared
 

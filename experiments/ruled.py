@@ -18,6 +18,7 @@ from secondary_sinks.errors import TextError
 from secondary_sinks.models import HookedModel
 from secondary_sinks.runs import ArmAnswer, feed_prompt
 from secondary_sinks.texts import AnsweredQuestion, answer_in, is_right
+from secondary_sinks.types import refuse_twice
 
 Row = dict[str, Any]
 Arms = Mapping[str, Rule | None]
@@ -41,18 +42,10 @@ def right_answers(model: HookedModel, asked: Sequence[AnsweredQuestion]) -> dict
                 f"question {one.text.text_id!r} has {len(prompt) + len(right)} tokens with its "
                 f"right answer; the context is {model.cfg.n_ctx}"
             )
-        _refuse_again(one.text.text_id, prompt, found)
         found[one.text.text_id] = prompt, right
+    prompts = [tuple(prompt.tolist()) for prompt, _ in found.values()]
+    refuse_twice("questions", list(found), TextError, keys=prompts)
     return found
-
-
-def _refuse_again(text_id: str, prompt: Int[Tensor, "prompt"], found: Mapping[str, Parts]) -> None:
-    for name, (other, _) in found.items():
-        if torch.equal(prompt, other):
-            raise TextError(
-                f"question {text_id!r} has the prompt of question {name!r}",
-                "expected each prompt once: asked again, it gives the same answer",
-            )
 
 
 def tables_of(

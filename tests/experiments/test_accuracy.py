@@ -187,7 +187,7 @@ def test_a_prompt_that_is_asked_twice_is_refused_before_any_work(run, tmp_path):
     lines = Path(options["questions"]).read_text().splitlines()
     again = json.dumps(json.loads(lines[0]) | {"id": "again"})
     (tmp_path / "twice.jsonl").write_text("\n".join([*lines, again]))
-    with pytest.raises(TextError, match="question 'again' has the prompt of question 't7'"):
+    with pytest.raises(TextError, match="'t7' and 'again', the same; expected each once"):
         accuracy.run(told, **options | {"questions": str(tmp_path / "twice.jsonl")})
 
 

@@ -6,7 +6,7 @@
     create   attention outputs of the sink put into a twin                 is a sink: it is enough
     cut      the sink no longer attends to some source tokens (knockout)   has ended: it is needed
 
-A sink has ended if it is none by the criterion and draws less than half of its clean attention. A
+A sink has ended if it fails the criterion and draws less than half of its clean attention. A
 twin that draws half of the sink's attention in its own clean text is not made a sink: heads attend
 to it anyway.
 
